@@ -1,0 +1,154 @@
+//! Diffing: what has to change for what we own to become what we want.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::cidr::Cidr;
+use crate::host::{IptablesChain, SysctlKey};
+use crate::name::{LinkName, MacAddr};
+use crate::netfilter::{SetName, Table};
+use crate::object::{
+    Address, FdbEntry, FdbKey, Neighbour, NeighbourKey, NextHop, Route, RouteKey, Rule, VxlanLink,
+};
+use crate::observed::AcceptRule;
+
+/// The desired objects by key, as [`diff`] compares them: a [`crate::plan::NodePlan`] laid flat.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Links.
+    pub links: BTreeMap<LinkName, VxlanLink>,
+    /// Addresses on them.
+    pub addresses: BTreeSet<Address>,
+    /// Routes, and through them next hops.
+    pub routes: BTreeMap<RouteKey, NextHop>,
+    /// How many routes use each next hop.
+    pub next_hops: BTreeMap<NextHop, usize>,
+    /// Neighbours.
+    pub neighbours: BTreeMap<NeighbourKey, MacAddr>,
+    /// FDB entries.
+    pub fdb: BTreeMap<FdbKey, IpAddr>,
+    /// Policy rules.
+    pub rules: BTreeSet<Rule>,
+    /// Our nftables table, all elements included.
+    pub table: Option<Table>,
+    /// Accepts per iptables chain.
+    pub forward_accepts: BTreeMap<IptablesChain, Vec<AcceptRule>>,
+    /// Sysctls in the order of writing.
+    pub sysctls: Vec<(SysctlKey, String)>,
+}
+
+/// What to write into a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// A nexthop object's id.
+    Object(u32),
+    /// The gateway itself.
+    Gateway,
+}
+
+/// A route to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteChange {
+    /// The route.
+    pub route: Route,
+    /// By object or by gateway.
+    pub target: RouteTarget,
+    /// Replace one of ours that stands (`NLM_F_REPLACE`); otherwise the kernel must refuse if any stands (`NLM_F_EXCL`),
+    /// since that one would be foreign.
+    pub replace: bool,
+}
+
+/// A change of our nftables table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableChange {
+    /// Replace (or create) the whole table in one transaction.
+    Replace(Table),
+    /// Add and remove set elements, in one transaction.
+    Elements {
+        /// Elements to add.
+        add: Vec<(SetName, Cidr)>,
+        /// Elements to remove.
+        remove: Vec<(SetName, Cidr)>,
+    },
+    /// Remove the table.
+    Delete,
+}
+
+/// What has to change, in groups that are applied in the order of the fields: what others refer to comes before them,
+/// and goes after them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Sysctls to write, in order.
+    pub sysctls: Vec<(SysctlKey, String)>,
+    /// Links to delete because they must be made anew with other parameters.
+    pub links_recreate: Vec<LinkName>,
+    /// Links to make.
+    pub links_add: Vec<VxlanLink>,
+    /// Links to bring in line in place (MTU, MAC, up).
+    pub links_set: Vec<VxlanLink>,
+    /// Addresses to add.
+    pub addresses_add: Vec<Address>,
+    /// Nexthop objects to make, with the ids chosen for them.
+    pub nexthops_add: Vec<(u32, NextHop)>,
+    /// Neighbours to write (`NLM_F_REPLACE`).
+    pub neighbours_set: Vec<Neighbour>,
+    /// FDB entries to write (`NLM_F_REPLACE`).
+    pub fdb_set: Vec<FdbEntry>,
+    /// Routes to write.
+    pub routes_set: Vec<RouteChange>,
+    /// Policy rules to add.
+    pub rules_add: Vec<Rule>,
+    /// Our nftables table.
+    pub table: Option<TableChange>,
+    /// iptables chains whose accepts are to be written anew, with the rules they shall hold; empty: take ours out.
+    pub forward_accepts: Vec<(IptablesChain, Vec<AcceptRule>)>,
+    /// Policy rules to delete.
+    pub rules_delete: Vec<Rule>,
+    /// Routes to delete.
+    pub routes_delete: Vec<RouteKey>,
+    /// Nexthop objects to delete. The kernel deletes routes that still use one, so routes come first.
+    pub nexthops_delete: Vec<u32>,
+    /// FDB entries to delete.
+    pub fdb_delete: Vec<FdbKey>,
+    /// Neighbours to delete.
+    pub neighbours_delete: Vec<NeighbourKey>,
+    /// Addresses to delete.
+    pub addresses_delete: Vec<Address>,
+    /// Links to delete.
+    pub links_delete: Vec<LinkName>,
+}
+
+/// Keys of objects that may differ between what is observed and what is desired. Everything else is known to agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Compare everything: the other fields don't matter.
+    pub everything: bool,
+    /// Routes.
+    pub routes: BTreeSet<RouteKey>,
+    /// Nexthop objects, by id.
+    pub nexthops: BTreeSet<u32>,
+    /// Next hops.
+    pub next_hops: BTreeSet<NextHop>,
+    /// Neighbours.
+    pub neighbours: BTreeSet<NeighbourKey>,
+    /// FDB entries.
+    pub fdb: BTreeSet<FdbKey>,
+    /// Elements of our nftables sets.
+    pub elements: BTreeSet<(SetName, Cidr)>,
+    /// Links, addresses, rules, the table's structure, accepts, sysctls: few, so compared whole.
+    pub node_wide: bool,
+}
+
+/// Compares everything.
+pub fn diff(_observed: &crate::observed::Observed, _desired: &Desired) -> Changes {
+    Changes::default()
+}
+
+/// Compares only what was touched; with `everything` the same as [`diff`].
+pub fn diff_touched(
+    _observed: &crate::observed::Observed,
+    _desired: &Desired,
+    _touched: &Touched,
+) -> Changes {
+    Changes::default()
+}

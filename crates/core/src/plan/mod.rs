@@ -1,0 +1,126 @@
+//! Planning: from the whole state to the whole desired state of this node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::cidr::Cidr;
+use crate::cluster::{ClusterView, NodeData};
+use crate::config::NodeConfig;
+use crate::family::PerFamily;
+use crate::host::{HostView, SysctlKey};
+use crate::name::{LinkName, MacAddr, Mtu, NodeName};
+use crate::netfilter::Table;
+use crate::note::Note;
+use crate::object::{Address, FdbEntry, Neighbour, Route, Rule, VxlanLink};
+
+/// How a peer is reached in one family, decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// `peerCIDR via peerIP dev uplink`.
+    Direct,
+    /// Neighbour, FDB entry and onlink route on our VXLAN device.
+    Vxlan,
+    /// The network between the nodes knows; at most a route to the same gateway as the peer itself.
+    Fabric,
+    /// Nothing fits: no route; a note says why.
+    Unreachable,
+}
+
+/// What is planned for one peer in one family. Peers' objects are disjoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// How it is reached.
+    pub reach: Reach,
+    /// The peer's address.
+    pub address: Option<IpAddr>,
+    /// Its pod CIDRs, those refused left out.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Neighbour entries.
+    pub neighbours: Vec<Neighbour>,
+    /// FDB entries.
+    pub fdb: Vec<FdbEntry>,
+    /// Findings about this peer.
+    pub notes: Vec<Note>,
+}
+
+/// The link and address that carry this node's traffic in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// The link.
+    pub link: LinkName,
+    /// The node's address on it.
+    pub address: IpAddr,
+    /// The path MTU that it gives: the configured one, else the link's own.
+    pub mtu: Mtu,
+    /// The link's MAC address.
+    pub mac: Option<MacAddr>,
+}
+
+/// What is planned for the node apart from its peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeWide {
+    /// Uplinks.
+    pub uplink: PerFamily<Option<Uplink>>,
+    /// VXLAN devices.
+    pub links: Vec<VxlanLink>,
+    /// Addresses on them.
+    pub addresses: Vec<Address>,
+    /// Policy rules.
+    pub rules: Vec<Rule>,
+    /// The nftables structure and the sets that don't depend on peers.
+    pub table: Option<Table>,
+    /// Pod networks to accept in iptables `FORWARD` chains whose policy is `DROP`.
+    pub forward_accepts: Vec<Cidr>,
+    /// Sysctls and the values that they should have, in the order of writing.
+    pub sysctls: Vec<(SysctlKey, String)>,
+    /// Our own pod CIDRs.
+    pub pod_cidrs: Vec<Cidr>,
+    /// The MTU for pods' interfaces.
+    pub pod_mtu: Option<Mtu>,
+    /// What to publish about this node.
+    pub publish: NodeData,
+    /// Findings about this node or the cluster.
+    pub notes: Vec<Note>,
+}
+
+/// The whole desired state of this node, with notes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePlan {
+    /// What is planned per peer. A family in which a peer has neither address nor pod CIDR is `None`.
+    pub peers: BTreeMap<NodeName, PerFamily<Option<PeerPlan>>>,
+    /// What is planned besides.
+    pub node: NodeWide,
+}
+
+impl NodePlan {
+    /// All notes: the node's, then each peer's, in order of names.
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        let peers = self.peers.values().flat_map(|plan| plan.v4.iter().chain(plan.v6.iter()));
+        self.node.notes.iter().chain(peers.flat_map(|plan| plan.notes.iter()))
+    }
+}
+
+/// Plans this node's network.
+pub fn plan(_view: &ClusterView, _host: &HostView, _config: &NodeConfig) -> NodePlan {
+    NodePlan::default()
+}
+
+/// The addresses whose kernel route lookups [`plan`] wants in [`HostView::lookups`].
+pub fn lookup_targets(_view: &ClusterView, _config: &NodeConfig) -> BTreeSet<IpAddr> {
+    BTreeSet::new()
+}
+
+/// The sysctls whose values [`plan`] wants in [`HostView::sysctls`].
+pub fn sysctl_keys(_host: &HostView) -> Vec<SysctlKey> {
+    Vec::new()
+}
+
+/// [`plan`], kept up to date: after every change of an input its plan equals what [`plan`] gives for the same inputs, at a
+/// cost that follows the change rather than the cluster.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    plan: NodePlan,
+    desired: crate::diff::Desired,
+}
