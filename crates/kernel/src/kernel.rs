@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use hopwise_core::cidr::Cidr;
 use hopwise_core::diff::Changes;
 use hopwise_core::host::{Capabilities, HostView, NetfilterView, SysctlKey};
-use hopwise_core::observed::{Event, Observed, ObservedTable};
+use hopwise_core::observed::{Event, Observed};
 use hopwise_core::report::Report;
 
 use crate::netlink::{NetlinkError, Socket};
