@@ -180,6 +180,16 @@ pub enum Event {
     },
     /// Something in our nftables table changed: it has to be read again.
     Table,
+    /// An element of a set of ours was added or removed, with nothing else in the table changed: no need to read it all
+    /// again. Only from sets of single addresses ([`crate::netfilter::SetRole::Nodes`]).
+    Element {
+        /// The set.
+        set: crate::netfilter::SetName,
+        /// The element.
+        element: crate::cidr::Cidr,
+        /// Whether it is there now.
+        present: bool,
+    },
     /// A sysctl of a kind that we look after changed (`RTM_NEWNETCONF`): they have to be read again.
     Sysctls,
     /// Foreign netfilter tables changed.

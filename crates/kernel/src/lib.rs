@@ -1,9 +1,15 @@
 //! Hopwise's hands: the Linux kernel, read and written synchronously.
 //!
 //! - [`netlink`]: message codec and socket, shared by the agent and the CNI plugin.
+//! - [`nft`]: our nftables table, and what foreign ones do to forwarded packets.
+//! - [`iptables`]: accepts in an iptables `FORWARD` chain whose policy is `DROP`.
+//! - [`rtnl`]: small imperative operations over it, for the plugin and the lab.
 //!
 //! Nothing here decides anything: it observes values of `hopwise-core`, and applies them.
 
+pub mod iptables;
 pub mod kernel;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
+pub mod rtnl;
