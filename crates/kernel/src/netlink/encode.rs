@@ -5,6 +5,8 @@ use std::net::IpAddr;
 const ALIGN: usize = 4;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
+/// The longest value of an attribute, nested ones included.
+const MAX_VALUE: usize = u16::MAX as usize - 4;
 
 /// Messages to send together. Sequence numbers are given by [`super::Socket`] when it sends them.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,7 @@ pub struct MessageWriter<'a> {
 impl MessageWriter<'_> {
     /// Appends an attribute of raw bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        debug_assert!(value.len() <= MAX_VALUE, "an attribute's length has 16 bits");
         let len = (4 + value.len()) as u16;
         self.bytes.extend_from_slice(&len.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -110,6 +113,7 @@ impl MessageWriter<'_> {
 
     /// Appends a string with its terminating zero.
     pub fn str(&mut self, kind: u16, value: &str) -> &mut Self {
+        debug_assert!(value.len() < MAX_VALUE, "an attribute's length has 16 bits");
         let len = (4 + value.len() + 1) as u16;
         self.bytes.extend_from_slice(&len.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -175,6 +179,10 @@ impl std::ops::DerefMut for Nested<'_> {
 
 impl Drop for Nested<'_> {
     fn drop(&mut self) {
+        debug_assert!(
+            self.inner.bytes.len() - self.start <= 4 + MAX_VALUE,
+            "an attribute's length has 16 bits"
+        );
         let len = (self.inner.bytes.len() - self.start) as u16;
         self.inner.bytes[self.start..self.start + 2].copy_from_slice(&len.to_ne_bytes());
     }

@@ -85,7 +85,7 @@ impl Socket {
     pub fn open(protocol: i32) -> Result<Socket, NetlinkError> {
         let mut inner = netlink_sys::Socket::new(protocol as isize)?;
         inner.bind_auto()?;
-        // Neither option exists on every kernel; both only make errors and dumps better.
+        // Not every kernel has all of them; they only make errors tell more and dumps leaner.
         let _ = inner.set_ext_ack(true);
         let _ = inner.set_netlink_get_strict_chk(true);
         let _ = inner.set_cap_ack(true);
@@ -99,19 +99,25 @@ impl Socket {
 
     /// Asks for a receive buffer of that many bytes: beyond `net.core.rmem_max` with CAP_NET_ADMIN, else up to it.
     pub fn set_receive_buffer(&self, bytes: usize) {
+        self.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes);
+    }
+
+    fn set_buffer(&self, forced: libc::c_int, polite: libc::c_int, bytes: usize) {
         let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the pointer and length describe `value`, which outlives the call.
-        let forced = unsafe {
-            libc::setsockopt(
-                self.inner.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
-            )
-        };
-        if forced != 0 {
-            let _ = self.inner.set_rx_buf_sz(value);
+        for option in [forced, polite] {
+            // SAFETY: the pointer and length describe `value`, which outlives the call.
+            let status = unsafe {
+                libc::setsockopt(
+                    self.inner.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    option,
+                    (&raw const value).cast(),
+                    size_of_val(&value) as libc::socklen_t,
+                )
+            };
+            if status == 0 {
+                return;
+            }
         }
     }
 
@@ -133,14 +139,43 @@ impl Socket {
         Ok(verdicts)
     }
 
-    /// Sends one batch as one datagram framed by the caller (nf_tables transactions) and collects the verdicts.
-    ///
-    /// Every message must ask for an acknowledgement; only those that do get a verdict other than `Ok`.
+    /// Sends a batch of which all is expected to succeed: the first refusal is the error.
     pub fn execute_one(&mut self, batch: &mut Batch) -> Result<(), NetlinkError> {
-        for verdict in self.execute(batch)? {
-            verdict?;
+        self.execute(batch)?.into_iter().collect()
+    }
+
+    /// Sends a batch as one datagram, framed by the caller with `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`: all of
+    /// it takes effect, or nothing. The first refusal is the error.
+    ///
+    /// The last message before the end is the one that is acknowledged: kernels before 6.10 acknowledge neither the
+    /// begin nor the end. What concerns the whole transaction (no memory, no permission, a failed commit) comes as an
+    /// error on the begin (`nfnetlink_rcv_batch`).
+    pub fn transaction(&mut self, batch: &mut Batch) -> Result<(), NetlinkError> {
+        let Some(last) = batch.starts.len().checked_sub(2).filter(|last| *last > 0) else {
+            return Ok(());
+        };
+        if batch.bytes.len() > CHUNK_BYTES {
+            self.set_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, 2 * batch.bytes.len());
         }
-        Ok(())
+        let first_seq = self.stamp(batch, 0..batch.starts.len(), false);
+        set_flags(&mut batch.bytes[batch.starts[last]..], libc::NLM_F_ACK as u16);
+        self.send(&batch.bytes)?;
+        let mut refusal = None;
+        loop {
+            self.receive()?;
+            for message in Messages::new(&self.buffer) {
+                let index = message.seq.wrapping_sub(first_seq) as usize;
+                if message.kind != NLMSG_ERROR || index > last {
+                    continue;
+                }
+                if let Err(error) = verdict(&message) {
+                    refusal.get_or_insert(error);
+                }
+                if index == last || (index == 0 && refusal.is_some()) {
+                    return refusal.map_or(Ok(()), Err);
+                }
+            }
+        }
     }
 
     fn collect_verdicts(
@@ -246,7 +281,7 @@ impl Socket {
                         let status = message.fixed::<4>().map_or(0, i32::from_ne_bytes);
                         return match -status {
                             0 => Ok(consistent),
-                            // Linux since 6.9 reports an interrupted dump here too.
+                            // Some dumps say in the end only that they were interrupted.
                             libc::EINTR => Ok(false),
                             errno if errno > 0 => Err(NetlinkError::Refused { errno, message: None }),
                             _ => Ok(consistent),
@@ -303,7 +338,10 @@ impl Socket {
     fn receive_with(&mut self, flags: libc::c_int) -> Result<(), NetlinkError> {
         loop {
             self.buffer.clear();
-            match self.inner.recv(&mut self.buffer, flags) {
+            match self.inner.recv_from(&mut self.buffer, flags | libc::MSG_TRUNC) {
+                // Only the kernel has port 0; another process may send us a datagram that looks like an answer.
+                Ok((_, sender)) if sender.port_number() != 0 => {}
+                Ok((len, _)) if len > self.buffer.len() => return Err(NetlinkError::Overrun),
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(NetlinkError::from_receive(error)),
@@ -346,7 +384,8 @@ fn verdict(message: &Message<'_>) -> Result<(), NetlinkError> {
         // struct nlmsgerr: the error, then the request's header, then its payload unless the answer is capped.
         let request_len =
             message.payload.get(4..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
-        let offset = 4 + if message.flags & NLM_F_CAPPED != 0 { 16 } else { request_len as usize };
+        let request = if message.flags & NLM_F_CAPPED != 0 { 16 } else { request_len as usize };
+        let offset = request.saturating_add(4);
         message
             .attributes(offset)
             .find(NLMSGERR_ATTR_MSG)
