@@ -1,0 +1,121 @@
+//! What the kernel answers about links and addresses.
+
+use std::net::IpAddr;
+
+use hopwise_core::name::{IfIndex, LinkName, MacAddr};
+
+use crate::netlink::Message;
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: LinkName,
+    /// `IFLA_INFO_KIND`, such as `veth` or `bridge`; empty for hardware and loopback.
+    pub kind: String,
+    /// Its MAC address, where it has an Ethernet one.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up (`IFF_UP`).
+    pub up: bool,
+    /// Promiscuous by request (`IFF_PROMISC`).
+    pub promiscuous: bool,
+    /// The RFC 2863 state (`IF_OPER_*`); 6 is up.
+    pub operstate: u8,
+    /// The bridge or bond that it belongs to.
+    pub master: Option<IfIndex>,
+    /// The index of the other end of a veth pair, in that end's namespace (`IFLA_LINK`).
+    pub peer: Option<IfIndex>,
+    /// Its group; 0 is the default.
+    pub group: u32,
+    /// Its alias.
+    pub alias: String,
+}
+
+impl LinkInfo {
+    /// `IF_OPER_UP`: it can carry traffic.
+    pub const OPER_UP: u8 = 6;
+
+    pub(super) fn from_message(message: &Message<'_>) -> Option<LinkInfo> {
+        if message.kind != libc::RTM_NEWLINK {
+            return None;
+        }
+        let fixed = message.fixed::<16>()?;
+        let number = |at: usize| u32::from_ne_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        let flags = number(8);
+        let mut link = LinkInfo {
+            index: IfIndex(number(4)),
+            name: LinkName::new_static("?"),
+            kind: String::new(),
+            mac: None,
+            mtu: 0,
+            up: flags & libc::IFF_UP as u32 != 0,
+            promiscuous: flags & libc::IFF_PROMISC as u32 != 0,
+            operstate: 0,
+            master: None,
+            peer: None,
+            group: 0,
+            alias: String::new(),
+        };
+        let mut named = false;
+        for attribute in message.attributes(16) {
+            match attribute.kind {
+                libc::IFLA_IFNAME => {
+                    link.name = attribute.str()?.parse().ok()?;
+                    named = true;
+                }
+                libc::IFLA_ADDRESS => link.mac = attribute.mac(),
+                libc::IFLA_MTU => link.mtu = attribute.u32()?,
+                libc::IFLA_OPERSTATE => link.operstate = attribute.u8()?,
+                libc::IFLA_MASTER => link.master = attribute.u32().map(IfIndex),
+                libc::IFLA_LINK => link.peer = attribute.u32().map(IfIndex),
+                libc::IFLA_GROUP => link.group = attribute.u32()?,
+                libc::IFLA_IFALIAS => link.alias = attribute.str().unwrap_or_default().to_owned(),
+                libc::IFLA_LINKINFO => {
+                    let kind = attribute.nested().find(libc::IFLA_INFO_KIND);
+                    link.kind = kind.and_then(|kind| kind.str()).unwrap_or_default().to_owned();
+                }
+                _ => {}
+            }
+        }
+        named.then_some(link)
+    }
+}
+
+/// An address on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressInfo {
+    /// The link.
+    pub link: IfIndex,
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its prefix.
+    pub prefix_len: u8,
+    /// `RT_SCOPE_*`; 0 is universe, 253 link.
+    pub scope: u8,
+    /// `IFA_F_*`.
+    pub flags: u32,
+}
+
+impl AddressInfo {
+    pub(super) fn from_message(message: &Message<'_>) -> Option<AddressInfo> {
+        if message.kind != libc::RTM_NEWADDR {
+            return None;
+        }
+        let fixed = message.fixed::<8>()?;
+        let attributes = message.attributes(8);
+        // IFA_LOCAL is ours on a point-to-point link, where IFA_ADDRESS is the other side's; IPv6 has only the latter.
+        let address = attributes.find(libc::IFA_LOCAL).or_else(|| attributes.find(libc::IFA_ADDRESS));
+        let flags = attributes.find(libc::IFA_FLAGS);
+        Some(AddressInfo {
+            link: IfIndex(u32::from_ne_bytes([fixed[4], fixed[5], fixed[6], fixed[7]])),
+            address: address?.ip()?,
+            prefix_len: fixed[1],
+            scope: fixed[3],
+            flags: flags.and_then(|flags| flags.u32()).unwrap_or_else(|| u32::from(fixed[2])),
+        })
+    }
+}

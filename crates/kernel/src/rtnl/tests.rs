@@ -1,0 +1,124 @@
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::netns::{Namespace, in_new_namespace};
+
+const HOST: LinkName = LinkName::new_static("host");
+const POD: LinkName = LinkName::new_static("eth0");
+const BRIDGE: LinkName = LinkName::new_static("br0");
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+#[test]
+fn a_veth_pair_is_made_by_one_message_on_a_bridge_and_into_another_namespace() {
+    in_new_namespace(|| {
+        let pod = Namespace::new().unwrap();
+        let mut rtnl = Rtnl::open().unwrap();
+        let mut bridge = BridgeSpec::new(BRIDGE);
+        bridge.mac = Some(MAC);
+        let bridge = rtnl.ensure_bridge(&bridge).unwrap();
+        assert_eq!((bridge.kind.as_str(), bridge.mac, bridge.up), ("bridge", Some(MAC), true));
+
+        let mut veth = VethSpec::new(HOST, POD, Some(pod.as_fd()));
+        veth.mtu = Some(1400);
+        veth.master = Some(bridge.index);
+        veth.alias = Some("hopwise:test");
+        veth.group = Some(7);
+        veth.peer.mac = Some(MAC);
+        veth.peer.mtu = Some(1400);
+        rtnl.add_veth(&veth).unwrap();
+        let host = rtnl.link_by_name(HOST).unwrap().unwrap();
+        assert_eq!((host.mtu, host.up, host.master), (1400, true, Some(bridge.index)));
+        assert_eq!((host.alias.as_str(), host.group, host.kind.as_str()), ("hopwise:test", 7, "veth"));
+
+        let mut inside = Rtnl::open_in(pod.as_fd()).unwrap();
+        let eth0 = inside.link_by_name(POD).unwrap().unwrap();
+        assert_eq!((eth0.mac, eth0.mtu, eth0.up, eth0.peer), (Some(MAC), 1400, false, Some(host.index)));
+        assert_eq!(rtnl.link_by_name(POD).unwrap(), None, "never seen here");
+
+        let mut requests = Requests::new();
+        requests.set_up(eth0.index);
+        requests.add_address(eth0.index, &AddressSpec::new("10.9.0.2".parse().unwrap(), 24));
+        requests.add_address(eth0.index, &AddressSpec::new("fd00:9::2".parse().unwrap(), 64));
+        requests.add_route(&RouteSpec::new("0.0.0.0/0".parse().unwrap()).via("10.9.0.1".parse().unwrap()));
+        requests.add_route(&RouteSpec::new("::/0".parse().unwrap()).via("fd00:9::1".parse().unwrap()));
+        requests.add_neighbour(eth0.index, "10.9.0.1".parse().unwrap(), MAC);
+        requests.add_address(eth0.index, &AddressSpec::new("10.9.0.2".parse().unwrap(), 24));
+        requests.set_mtu(eth0.index, 1300);
+        let verdicts = inside.execute(&mut requests).unwrap();
+        let errnos: Vec<i32> =
+            verdicts.iter().map(|verdict| verdict.as_ref().err().map_or(0, NetlinkError::errno)).collect();
+        assert_eq!(errnos, [0, 0, 0, 0, 0, 0, libc::EEXIST, 0], "a refusal holds nothing back");
+        let held = inside.addresses(eth0.index).unwrap();
+        assert!(
+            held.iter().any(|address| address.address.to_string() == "10.9.0.2" && address.prefix_len == 24)
+        );
+        assert!(
+            held.iter()
+                .any(|address| address.address.to_string() == "fd00:9::2" && address.flags & 0x40 == 0)
+        );
+
+        rtnl.delete_link(HOST).unwrap();
+        assert_eq!(inside.link_by_name(POD).unwrap(), None);
+    });
+}
+
+#[test]
+fn refusals_carry_the_error_number() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        assert_eq!(rtnl.delete_link(HOST).unwrap_err().errno(), libc::ENODEV);
+        rtnl.add_bridge(&BridgeSpec::new(BRIDGE)).unwrap();
+        assert_eq!(rtnl.add_bridge(&BridgeSpec::new(BRIDGE)).unwrap_err().errno(), libc::EEXIST);
+        let lo = rtnl.link_by_name(LinkName::new_static("lo")).unwrap().unwrap();
+        let absent = AddressSpec::new("10.1.1.1".parse().unwrap(), 24);
+        assert_eq!(rtnl.delete_address(lo.index, &absent).unwrap_err().errno(), libc::EADDRNOTAVAIL);
+        let route = RouteSpec::new("10.2.0.0/16".parse().unwrap()).dev(lo.index);
+        rtnl.add_route(&route).unwrap();
+        assert_eq!(rtnl.add_route(&route).unwrap_err().errno(), libc::EEXIST);
+        rtnl.replace_route(&route).unwrap();
+        rtnl.delete_route(&route).unwrap();
+        assert_eq!(rtnl.delete_route(&route).unwrap_err().errno(), libc::ESRCH);
+        let names: Vec<LinkName> = rtnl.links().unwrap().iter().map(|link| link.name).collect();
+        assert!(names.contains(&BRIDGE) && names.contains(&lo.name));
+    });
+}
+
+#[test]
+fn links_change_as_asked() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        let bridge = rtnl.ensure_bridge(&BridgeSpec::new(BRIDGE)).unwrap();
+        rtnl.add_veth(&VethSpec::new(HOST, POD, None)).unwrap();
+        rtnl.set_master(HOST, Some(bridge.index)).unwrap();
+        rtnl.set_mtu(HOST, 1280).unwrap();
+        rtnl.set_mac(HOST, MAC).unwrap();
+        let host = rtnl.link_by_name(HOST).unwrap().unwrap();
+        assert_eq!((host.master, host.mtu, host.mac), (Some(bridge.index), 1280, Some(MAC)));
+        let mut requests = Requests::new();
+        requests.set_port(host.index, PortSpec { hairpin: Some(true), isolated: Some(true) });
+        requests.set_promiscuous(bridge.index, true);
+        rtnl.execute_all(&mut requests).unwrap();
+        assert!(rtnl.link_by_index(bridge.index).unwrap().unwrap().promiscuous);
+        rtnl.set_master(HOST, None).unwrap();
+        rtnl.set_down(HOST).unwrap();
+        rtnl.rename(host.index, LinkName::new_static("other")).unwrap();
+        let host = rtnl.link_by_index(host.index).unwrap().unwrap();
+        assert_eq!((host.name.as_str(), host.up, host.master), ("other", false, None));
+    });
+}
+
+#[test]
+fn an_ipv4_route_can_go_through_an_ipv6_next_hop() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        rtnl.add_veth(&VethSpec::new(HOST, POD, None)).unwrap();
+        let host = rtnl.link_by_name(HOST).unwrap().unwrap();
+        rtnl.set_up(POD).unwrap();
+        let mut route =
+            RouteSpec::new("0.0.0.0/0".parse().unwrap()).via("fe80::1".parse().unwrap()).dev(host.index);
+        route.onlink = true;
+        route.mtu = Some(1400);
+        rtnl.add_route(&route).unwrap();
+        rtnl.delete_route(&route).unwrap();
+    });
+}
