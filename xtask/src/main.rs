@@ -1,2 +1,52 @@
-//! placeholder
-fn main() {}
+//! The project's own commands, the same for people and for CI: `cargo xtask demo|test|bench|ci`.
+//!
+//! Arguments are read by hand and there is no async: this crate is built before anything else happens, by everybody.
+
+mod artifacts;
+mod bench;
+mod demo;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo               Builds, then shows three nodes with two pods each reach each other, and heal
+  test [--no-fuzz]   Runs everything that CI runs: format, lints, docs, all tests, fuzz targets, the demo
+  bench [NAME...]    Runs the benches that need network namespaces, all or those named
+  ci                 What .ci/run calls: the same as test
+  help               Shows this text
+
+CONTRIBUTING.md tells what each needs and how long it takes.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["demo"] => demo::run(),
+        ["test"] | ["ci"] => test::run(&test::Options { fuzz: true }),
+        ["test", "--no-fuzz"] => test::run(&test::Options { fuzz: false }),
+        ["bench", names @ ..] => bench::run(names),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        [] => bail!("no command given\n\n{USAGE}"),
+        unknown => bail!("unknown command {:?}\n\n{USAGE}", unknown.join(" ")),
+    }
+}

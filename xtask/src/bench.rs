@@ -1,0 +1,36 @@
+//! `cargo xtask bench`: the lab's benches, in release builds, one after the other so that none disturbs another.
+
+use anyhow::{Context, Result, bail};
+
+use crate::{artifacts, tools};
+
+/// Runs the named benches, or all.
+pub fn run(names: &[&str]) -> Result<()> {
+    let there = benches()?;
+    if let Some(unknown) = names.iter().find(|name| !there.iter().any(|bench| bench == *name)) {
+        bail!("there is no bench {unknown:?}; there are: {}", there.join(", "));
+    }
+    let built = artifacts::build()?;
+    for bench in there.iter().filter(|bench| names.is_empty() || names.contains(&bench.as_str())) {
+        println!("\n== bench {bench}");
+        let mut cargo = tools::cargo();
+        built.export(&mut cargo);
+        tools::run(cargo.args(["bench", "--quiet", "--package", "hopwise-lab", "--bench", bench]))?;
+    }
+    Ok(())
+}
+
+/// The names of the lab's benches, by their files.
+fn benches() -> Result<Vec<String>> {
+    let dir = tools::workspace().join("crates/lab/benches");
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("no benches in {}", dir.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}

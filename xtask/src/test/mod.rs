@@ -1,0 +1,66 @@
+//! `cargo xtask test`: everything, with one table at the end. CI runs the same.
+
+mod libtest;
+mod suites;
+mod summary;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::{artifacts, tools};
+use libtest::Totals;
+use summary::{Outcome, Summary};
+
+/// What to leave out.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether fuzz targets run too.
+    pub fuzz: bool,
+}
+
+/// Programs that the tests compare with or use, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("bridge", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("ping", "iputils-ping"),
+];
+
+/// Runs every suite, then prints the summary; an error if anything failed or did not run.
+pub fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    tools::install_missing(&PROGRAMS)?;
+    let privileges = suites::Privileges::find()?;
+    let mut summary = Summary::default();
+
+    suites::format(&mut summary);
+    suites::clippy(&mut summary);
+    suites::docs(&mut summary);
+    match artifacts::build() {
+        Ok(built) => {
+            suites::tests(&mut summary, &built, privileges);
+            suites::doc_tests(&mut summary, &built);
+            suites::demo(&mut summary, &built);
+        }
+        Err(error) => {
+            let remark = Some(format!("{error:#}"));
+            let totals = Totals { failed: 1, ..Totals::default() };
+            summary.add(Outcome { name: "build".to_owned(), totals, remark, elapsed: start.elapsed() });
+        }
+    }
+    suites::dependencies(&mut summary);
+    if options.fuzz {
+        suites::fuzz(&mut summary);
+    } else {
+        summary.not_run("fuzz", "--no-fuzz was given");
+    }
+
+    println!("\n== summary, {:.0} s\n", start.elapsed().as_secs_f64());
+    print!("{}", summary.render());
+    match summary.totals().failed {
+        0 => Ok(()),
+        failed => bail!("{failed} failed"),
+    }
+}
