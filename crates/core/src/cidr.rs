@@ -1,10 +1,10 @@
 //! [`Cidr`]: an IP prefix without host bits.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::family::Family;
 
@@ -34,6 +34,19 @@ pub enum ParseCidrError {
 }
 
 impl Cidr {
+    /// Sorts before every other prefix: `0.0.0.0/0`.
+    pub const LOWEST: Cidr = Cidr(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
+
+    /// `224.0.0.0/4`-style constants of this crate.
+    pub(crate) const fn v4(a: u8, b: u8, prefix_len: u8) -> Cidr {
+        Cidr(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), prefix_len)))
+    }
+
+    /// `fe80::/10`-style constants of this crate.
+    pub(crate) const fn v6(first: u16, prefix_len: u8) -> Cidr {
+        Cidr(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix_len)))
+    }
+
     /// The prefix of the given length that contains `address`, or `None` when the length is more than the family has.
     pub fn containing(address: IpAddr, prefix_len: u8) -> Option<Cidr> {
         IpNet::new(address, prefix_len).ok().map(|net| Cidr(net.trunc()))

@@ -1,5 +1,8 @@
 //! What stands in the kernel and is ours.
 
+mod index;
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -7,6 +10,8 @@ use crate::host::{IptablesChain, SysctlKey};
 use crate::name::{IfIndex, LinkName, MacAddr, Mtu};
 use crate::netfilter::ObservedTable;
 use crate::object::{Address, FdbKey, NeighbourKey, NextHop, RouteKey, Rule};
+
+pub use index::{NextHops, Routes};
 
 /// Everything in the kernel that carries our mark, complete. Enumerated from the kernel, never from what is desired, so
 /// that what nobody wants any more is found and removed.
@@ -17,11 +22,11 @@ pub struct Observed {
     /// Addresses on our links, the kernel's own link-local ones left out.
     pub addresses: BTreeSet<Address>,
     /// Nexthop objects by id.
-    pub nexthops: BTreeMap<u32, ObservedNextHop>,
+    pub nexthops: NextHops,
     /// Ids of nexthop objects that are not ours, to stay clear of.
     pub foreign_nexthop_ids: BTreeSet<u32>,
-    /// Routes.
-    pub routes: BTreeMap<RouteKey, ObservedRoute>,
+    /// Routes by key.
+    pub routes: Routes,
     /// Neighbours, on any link.
     pub neighbours: BTreeMap<NeighbourKey, MacAddr>,
     /// FDB entries of our VXLAN devices.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::cidr::Cidr;
 use crate::host::{IptablesChain, SysctlKey};
-use crate::name::{LinkName, MacAddr};
+use crate::name::{IfIndex, LinkName, MacAddr};
 use crate::netfilter::{SetName, Table};
 use crate::object::{
     Address, FdbEntry, FdbKey, Neighbour, NeighbourKey, NextHop, Route, RouteKey, Rule, VxlanLink,
@@ -21,6 +21,10 @@ pub struct Desired {
     pub addresses: BTreeSet<Address>,
     /// Routes, and through them next hops.
     pub routes: BTreeMap<RouteKey, NextHop>,
+    /// Whether the kernel has nexthop objects; without them routes carry their gateways.
+    pub nexthop_objects: bool,
+    /// Indexes of the uplinks that links of ours are bound to.
+    pub uplinks: BTreeMap<LinkName, IfIndex>,
     /// How many routes use each next hop.
     pub next_hops: BTreeMap<NextHop, usize>,
     /// Neighbours.
@@ -86,6 +90,8 @@ pub struct Changes {
     pub links_add: Vec<VxlanLink>,
     /// Links to bring in line in place (MTU, MAC, up).
     pub links_set: Vec<VxlanLink>,
+    /// Sysctls of links that are only made by these changes.
+    pub link_sysctls: Vec<(SysctlKey, String)>,
     /// Addresses to add.
     pub addresses_add: Vec<Address>,
     /// Nexthop objects to make, with the ids chosen for them.

@@ -7,8 +7,8 @@ use crate::cidr::Cidr;
 use crate::cluster::{ClusterView, NodeData};
 use crate::config::NodeConfig;
 use crate::family::PerFamily;
-use crate::host::{HostView, SysctlKey};
-use crate::name::{LinkName, MacAddr, Mtu, NodeName};
+use crate::host::{HostView, IptablesChain, SysctlKey};
+use crate::name::{IfIndex, LinkName, MacAddr, Mtu, NodeName};
 use crate::netfilter::Table;
 use crate::note::Note;
 use crate::object::{Address, FdbEntry, Neighbour, Route, Rule, VxlanLink};
@@ -31,18 +31,20 @@ pub enum Reach {
 pub struct PeerPlan {
     /// How it is reached.
     pub reach: Reach,
-    /// The peer's address.
+    /// The peer's address that routes lead to: the first that was not refused.
     pub address: Option<IpAddr>,
+    /// Its further addresses, those refused left out.
+    pub other_addresses: Box<[IpAddr]>,
     /// Its pod CIDRs, those refused left out.
-    pub pod_cidrs: Vec<Cidr>,
+    pub pod_cidrs: Box<[Cidr]>,
     /// Routes.
-    pub routes: Vec<Route>,
+    pub routes: Box<[Route]>,
     /// Neighbour entries.
-    pub neighbours: Vec<Neighbour>,
+    pub neighbours: Box<[Neighbour]>,
     /// FDB entries.
-    pub fdb: Vec<FdbEntry>,
+    pub fdb: Box<[FdbEntry]>,
     /// Findings about this peer.
-    pub notes: Vec<Note>,
+    pub notes: Box<[Note]>,
 }
 
 /// The link and address that carry this node's traffic in one family.
@@ -50,6 +52,8 @@ pub struct PeerPlan {
 pub struct Uplink {
     /// The link.
     pub link: LinkName,
+    /// Its index.
+    pub index: IfIndex,
     /// The node's address on it.
     pub address: IpAddr,
     /// The path MTU that it gives: the configured one, else the link's own.
@@ -73,6 +77,8 @@ pub struct NodeWide {
     pub table: Option<Table>,
     /// Pod networks to accept in iptables `FORWARD` chains whose policy is `DROP`.
     pub forward_accepts: Vec<Cidr>,
+    /// The chains with that policy.
+    pub forward_chains: Vec<IptablesChain>,
     /// Sysctls and the values that they should have, in the order of writing.
     pub sysctls: Vec<(SysctlKey, String)>,
     /// Our own pod CIDRs.
@@ -88,8 +94,9 @@ pub struct NodeWide {
 /// The whole desired state of this node, with notes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePlan {
-    /// What is planned per peer. A family in which a peer has neither address nor pod CIDR is `None`.
-    pub peers: BTreeMap<NodeName, PerFamily<Option<PeerPlan>>>,
+    /// What is planned per peer. A family in which a peer has neither address nor pod CIDR is `None`. Boxed, since most
+    /// clusters have one family, and an agent has to be small on a node of 5,000 peers.
+    pub peers: BTreeMap<NodeName, PerFamily<Option<Box<PeerPlan>>>>,
     /// What is planned besides.
     pub node: NodeWide,
 }
