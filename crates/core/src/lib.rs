@@ -17,6 +17,7 @@ pub mod config;
 pub mod diff;
 pub mod family;
 pub mod host;
+pub mod ipam;
 pub mod mark;
 pub mod name;
 pub mod netfilter;
