@@ -1,0 +1,33 @@
+//! Any view, written and read again, and how long a large one takes.
+
+use std::path::Path;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use crate::arbitrary;
+use crate::inventory::{parse, render};
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_as_the_same_view(view in arbitrary::cluster_view()) {
+        let text = render(&view);
+        prop_assert_eq!(parse(&text, Path::new("x")).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?, view);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[-a-z:\\[\\]{}\",&*#|>!%@` \n0-9.]{0,200}") {
+        if let Err(error) = parse(&text, Path::new("x")) {
+            prop_assert!(error.line >= 1 && error.column >= 1);
+        }
+    }
+}
+
+#[test]
+fn a_large_cluster_is_within_the_limits() {
+    let text = crate::arbitrary::large_inventory(5_000);
+    let start = Instant::now();
+    let view = parse(&text, Path::new("x")).unwrap();
+    eprintln!("5000 nodes, {} bytes: parsed in {:?}", text.len(), start.elapsed());
+    assert_eq!(view.nodes.len(), 5_000);
+}
