@@ -25,6 +25,8 @@ pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 /// `NFT_JUMP` (-3).
 pub(super) const NFT_JUMP: u32 = -3_i32 as u32;
+/// `NFT_RETURN` (-5).
+pub(super) const NFT_RETURN: u32 = -5_i32 as u32;
 /// `NFT_GOTO` (-4).
 pub(super) const NFT_GOTO: u32 = -4_i32 as u32;
 /// `NF_INET_FORWARD`.
@@ -177,6 +179,8 @@ pub(super) mod expr {
     pub const RANDOM_FULLY: u32 = 0x10;
 
     pub const IMMEDIATE_DATA: u16 = 2;
-    /// `NFTA_TARGET_NAME` of the xtables compatibility expression.
-    pub const TARGET_NAME: u16 = 1;
+    /// `NFTA_TARGET_NAME` and `NFTA_MATCH_NAME` of the xtables compatibility expressions.
+    pub const COMPAT_NAME: u16 = 1;
+    /// `NFTA_TARGET_INFO` and `NFTA_MATCH_INFO`: the extension's own structure. `comment`'s is a string.
+    pub const COMPAT_INFO: u16 = 3;
 }

@@ -13,6 +13,7 @@ mod abi;
 mod elements;
 mod event;
 mod expr;
+pub(crate) mod foreign;
 mod observe;
 mod view;
 mod write;
