@@ -38,8 +38,8 @@ impl Cidr {
     pub const LOWEST: Cidr = Cidr(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
 
     /// `224.0.0.0/4`-style constants of this crate.
-    pub(crate) const fn v4(a: u8, b: u8, prefix_len: u8) -> Cidr {
-        Cidr(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), prefix_len)))
+    pub(crate) const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> Cidr {
+        Cidr(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len)))
     }
 
     /// `fe80::/10`-style constants of this crate.

@@ -33,6 +33,11 @@ impl NodeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Sorts before every name.
+    pub(crate) fn lowest() -> NodeName {
+        NodeName(Arc::default())
+    }
 }
 
 impl FromStr for NodeName {
@@ -121,7 +126,7 @@ impl fmt::Debug for LinkName {
 }
 
 /// An Ethernet MAC address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {

@@ -1,5 +1,7 @@
 //! Diffing: what has to change for what we own to become what we want.
 
+mod desired;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

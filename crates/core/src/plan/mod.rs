@@ -1,4 +1,22 @@
 //! Planning: from the whole state to the whole desired state of this node.
+//!
+//! - `claims`, `macs`: what nodes say of themselves, and who is believed; `refusal` puts it into words.
+//! - `site`, `uplink`: this node's place in the network.
+//! - `peer`: one peer in one family; sees the other peers only through the verdicts on its claims.
+//! - `node`, `sysctl`: the rest.
+//! - `planner`: all of it, again and again, at the cost of what changed.
+
+mod claims;
+mod lookup;
+mod macs;
+mod node;
+mod peer;
+mod planner;
+mod refusal;
+mod routes;
+mod site;
+mod sysctl;
+mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,6 +29,8 @@ use crate::host::{HostView, IptablesChain, SysctlKey};
 use crate::name::{IfIndex, LinkName, MacAddr, Mtu, NodeName};
 use crate::netfilter::Table;
 use crate::note::Note;
+pub use planner::Planner;
+
 use crate::object::{Address, FdbEntry, Neighbour, Route, Rule, VxlanLink};
 
 /// How a peer is reached in one family, decided.
@@ -104,30 +124,26 @@ pub struct NodePlan {
 impl NodePlan {
     /// All notes: the node's, then each peer's, in order of names.
     pub fn notes(&self) -> impl Iterator<Item = &Note> {
-        let peers = self.peers.values().flat_map(|plan| plan.v4.iter().chain(plan.v6.iter()));
-        self.node.notes.iter().chain(peers.flat_map(|plan| plan.notes.iter()))
+        self.node.notes.iter().chain(self.peer_plans().flat_map(|plan| plan.notes.iter()))
+    }
+
+    /// The plans of all peers in both families, in order of names.
+    pub fn peer_plans(&self) -> impl Iterator<Item = &PeerPlan> {
+        self.peers.values().flat_map(|plan| plan.v4.iter().chain(&plan.v6)).map(|plan| &**plan)
     }
 }
 
-/// Plans this node's network.
-pub fn plan(_view: &ClusterView, _host: &HostView, _config: &NodeConfig) -> NodePlan {
-    NodePlan::default()
+/// Plans this node's network. Whoever plans again and again keeps a [`Planner`].
+pub fn plan(view: &ClusterView, host: &HostView, config: &NodeConfig) -> NodePlan {
+    Planner::new(view.clone(), host.clone(), config.clone()).into_plan()
 }
 
 /// The addresses whose kernel route lookups [`plan`] wants in [`HostView::lookups`].
-pub fn lookup_targets(_view: &ClusterView, _config: &NodeConfig) -> BTreeSet<IpAddr> {
-    BTreeSet::new()
+pub fn lookup_targets(view: &ClusterView, config: &NodeConfig) -> BTreeSet<IpAddr> {
+    lookup::targets(view, config).collect()
 }
 
 /// The sysctls whose values [`plan`] wants in [`HostView::sysctls`].
-pub fn sysctl_keys(_host: &HostView) -> Vec<SysctlKey> {
-    Vec::new()
-}
-
-/// [`plan`], kept up to date: after every change of an input its plan equals what [`plan`] gives for the same inputs, at a
-/// cost that follows the change rather than the cluster.
-#[derive(Clone, Debug)]
-pub struct Planner {
-    plan: NodePlan,
-    desired: crate::diff::Desired,
+pub fn sysctl_keys(host: &HostView) -> Vec<SysctlKey> {
+    sysctl::keys(host)
 }
