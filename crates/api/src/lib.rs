@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod node_data;
 pub mod saved;
 pub mod settings;
+pub mod status;
 mod text;
 
 #[cfg(test)]
