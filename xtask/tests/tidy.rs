@@ -15,9 +15,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("hopwise-cni", &["hopwise-core", "hopwise-kernel"]),
     ("hopwise-agent", &["hopwise-api", "hopwise-core", "hopwise-kernel", "hopwise-store"]),
     ("hopwise-lab", &["hopwise-api", "hopwise-core", "hopwise-kernel"]),
-    ("hopwise", &[
-        "hopwise-agent", "hopwise-api", "hopwise-core", "hopwise-kernel", "hopwise-lab", "hopwise-store",
-    ]),
+    (
+        "hopwise",
+        &["hopwise-agent", "hopwise-api", "hopwise-core", "hopwise-kernel", "hopwise-lab", "hopwise-store"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -107,7 +108,8 @@ fn packages_stay_free_of_what_they_must_not_reach() {
             queue.extend(normal.map(|dependency| &dependency.pkg).filter(|id| !is_proc_macro(&metadata, id)));
         }
         let names: BTreeSet<&str> = reached.iter().map(|id| metadata[*id].name.as_str()).collect();
-        findings.extend(forbidden.iter().filter(|f| names.contains(*f)).map(|f| format!("{name} reaches {f}")));
+        findings
+            .extend(forbidden.iter().filter(|f| names.contains(*f)).map(|f| format!("{name} reaches {f}")));
     }
     none("dependencies that would make a crate heavier than it is meant to be", &findings);
 }
@@ -136,28 +138,25 @@ fn every_package_takes_the_lints_and_the_version_of_the_workspace() {
 #[test]
 fn files_are_short() {
     let long = files(&["rs", "md"]).into_iter().filter(|(_, text)| text.lines().count() > MAX_LINES);
-    let findings: Vec<_> = long.map(|(path, text)| format!("{}: {}", path.display(), text.lines().count())).collect();
+    let findings: Vec<_> =
+        long.map(|(path, text)| format!("{}: {}", path.display(), text.lines().count())).collect();
     none("files of more than 600 lines: split them by responsibility", &findings);
 }
 
 #[test]
 fn nothing_is_left_for_later() {
-    // Put together here so that this file does not find itself.
-    let words = ["todo", "unimplemented"].map(|word| format!("{word}!("));
-    let marks = ["#[ignore", "FIXM", "TOD", "XX"].map(|mark| match mark {
-        "#[ignore" => mark.to_owned(),
-        "FIXM" => format!("{mark}E"),
-        "TOD" => format!("{mark}O"),
-        _ => format!("{mark}X"),
-    });
     let mut findings = Vec::new();
     for (path, text) in files(&["rs"]) {
+        // This file has to name what it looks for.
         if path.ends_with("xtask/tests/tidy.rs") {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
-            if let Some(word) = words.iter().chain(&marks).find(|word| line.contains(word.as_str())) {
-                findings.push(format!("{}:{}: {word}", path.display(), number + 1));
+            let skipped = line.trim_start().starts_with("#[ignore");
+            let unfinished =
+                ["todo!(", "unimplemented!(", "TODO", "FIXME", "XXX"].iter().any(|word| line.contains(word));
+            if skipped || unfinished {
+                findings.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
             }
         }
     }
@@ -168,7 +167,8 @@ fn nothing_is_left_for_later() {
 fn no_module_is_called_utils() {
     let names = ["util.rs", "utils.rs", "helper.rs", "helpers.rs", "misc.rs", "common.rs"];
     let files = files(&["rs"]);
-    let found = files.keys().filter(|path| names.iter().any(|name| path.file_name().is_some_and(|f| f == *name)));
+    let found =
+        files.keys().filter(|path| names.iter().any(|name| path.file_name().is_some_and(|f| f == *name)));
     // The field's own habit for code shared by several test binaries or benches is a folder, which this does not find.
     none("modules named after nothing", &found.map(|path| path.display().to_string()).collect::<Vec<_>>());
 }
@@ -191,10 +191,13 @@ fn links_in_documents_lead_somewhere() {
                 continue;
             }
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { path.clone() } else { normal(&path.with_file_name("").join(file)) };
+            let target =
+                if file.is_empty() { path.clone() } else { normal(&path.with_file_name("").join(file)) };
             if !workspace().join(&target).exists() {
                 findings.push(format!("{}: {link}: no such file", path.display()));
-            } else if !anchor.is_empty() && !documents.get(&target).is_some_and(|t| anchors(t).contains(anchor)) {
+            } else if !anchor.is_empty()
+                && !documents.get(&target).is_some_and(|t| anchors(t).contains(anchor))
+            {
                 findings.push(format!("{}: {link}: no such heading", path.display()));
             }
         }
@@ -239,8 +242,10 @@ fn normal(path: &Path) -> PathBuf {
 #[test]
 fn every_note_is_documented() {
     let documented = fs::read_to_string(workspace().join("docs/notes.md")).unwrap();
-    let headings: BTreeSet<&str> =
-        documented.lines().filter_map(|line| line.trim_start_matches('#').trim().strip_prefix('`')?.strip_suffix('`')).collect();
+    let headings: BTreeSet<&str> = documented
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').trim().strip_prefix('`')?.strip_suffix('`'))
+        .collect();
     let mut written = BTreeSet::new();
     for (path, text) in files(&["rs"]) {
         if path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs") {
@@ -252,13 +257,16 @@ fn every_note_is_documented() {
     assert!(!written.is_empty(), "no note id found in the code: has the way of writing them changed?");
     let missing: Vec<_> = written.iter().filter(|id| !headings.contains(id.as_str())).cloned().collect();
     none("notes without a heading in docs/notes.md", &missing);
-    let unknown: Vec<_> = headings.iter().filter(|id| !written.contains(**id)).map(|id| (*id).to_owned()).collect();
+    let unknown: Vec<_> =
+        headings.iter().filter(|id| !written.contains(**id)).map(|id| (*id).to_owned()).collect();
     none("headings in docs/notes.md of notes that the code doesn't write", &unknown);
 }
 
 /// Ids in struct literals, `id: "kebab-case"`.
 fn note_ids(code: &str) -> Vec<String> {
     let literals = code.split("id: \"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(id, _)| id);
-    let kebab = |id: &&str| id.contains('-') && id.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit());
+    let kebab = |id: &&str| {
+        id.contains('-') && id.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit())
+    };
     literals.filter(kebab).map(str::to_owned).collect()
 }
