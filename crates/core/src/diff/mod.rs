@@ -1,6 +1,11 @@
 //! Diffing: what has to change for what we own to become what we want.
+//!
+//! Only what carries our mark is ever compared, so nothing foreign can be in [`Changes`].
 
+mod commands;
+mod compare;
 mod desired;
+mod ids;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +18,8 @@ use crate::object::{
     Address, FdbEntry, FdbKey, Neighbour, NeighbourKey, NextHop, Route, RouteKey, Rule, VxlanLink,
 };
 use crate::observed::AcceptRule;
+
+pub use compare::{diff, diff_touched};
 
 /// The desired objects by key, as [`diff`] compares them: a [`crate::plan::NodePlan`] laid flat.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +133,41 @@ pub struct Changes {
     pub links_delete: Vec<LinkName>,
 }
 
+impl Changes {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many objects are written or deleted; a replaced table counts as one.
+    pub fn len(&self) -> usize {
+        let table = match &self.table {
+            None => 0,
+            Some(TableChange::Replace(_) | TableChange::Delete) => 1,
+            Some(TableChange::Elements { add, remove }) => add.len() + remove.len(),
+        };
+        let sysctls = self.sysctls.len() + self.link_sysctls.len();
+        let links =
+            self.links_recreate.len() + self.links_add.len() + self.links_set.len() + self.links_delete.len();
+        let addresses = self.addresses_add.len() + self.addresses_delete.len();
+        let nexthops = self.nexthops_add.len() + self.nexthops_delete.len();
+        let routes = self.routes_set.len() + self.routes_delete.len();
+        let neighbours = self.neighbours_set.len() + self.neighbours_delete.len();
+        let fdb = self.fdb_set.len() + self.fdb_delete.len();
+        let rules = self.rules_add.len() + self.rules_delete.len();
+        table
+            + sysctls
+            + links
+            + addresses
+            + nexthops
+            + routes
+            + neighbours
+            + fdb
+            + rules
+            + self.forward_accepts.len()
+    }
+}
+
 /// Keys of objects that may differ between what is observed and what is desired. Everything else is known to agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
@@ -145,18 +187,4 @@ pub struct Touched {
     pub elements: BTreeSet<(SetName, Cidr)>,
     /// Links, addresses, rules, the table's structure, accepts, sysctls: few, so compared whole.
     pub node_wide: bool,
-}
-
-/// Compares everything.
-pub fn diff(_observed: &crate::observed::Observed, _desired: &Desired) -> Changes {
-    Changes::default()
-}
-
-/// Compares only what was touched; with `everything` the same as [`diff`].
-pub fn diff_touched(
-    _observed: &crate::observed::Observed,
-    _desired: &Desired,
-    _touched: &Touched,
-) -> Changes {
-    Changes::default()
 }

@@ -9,7 +9,7 @@ use crate::cidr::Cidr;
 use crate::cluster::{Node, NodeData};
 use crate::config::MAIN_TABLE;
 use crate::family::{Family, PerFamily};
-use crate::host::{DropCause, IptablesBackend};
+use crate::host::DropCause;
 use crate::mark;
 use crate::name::{LinkName, Mtu};
 use crate::netfilter::{self, Masquerade, SetName, SetRole, Table};
@@ -257,12 +257,7 @@ fn netfilter_notes(inputs: Inputs<'_>) -> Vec<Note> {
     }
     let drops = host.netfilter.forward_policy_drop.iter();
     for chain in drops.filter(|chain| !config.forward_accept && *site.in_use.get(chain.family)) {
-        let command = match (chain.backend, chain.family) {
-            (IptablesBackend::Nft, Family::V4) => "iptables-nft",
-            (IptablesBackend::Nft, Family::V6) => "ip6tables-nft",
-            (IptablesBackend::Legacy, Family::V4) => "iptables-legacy",
-            (IptablesBackend::Legacy, Family::V6) => "ip6tables-legacy",
-        };
+        let command = chain.command();
         notes.push(Note {
             id: "forward-drop",
             severity: Severity::Warning,
