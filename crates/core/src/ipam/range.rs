@@ -53,8 +53,8 @@ pub enum RangeError {
     #[error("mixed address families in one range set; a set gives one address, so make one set per family")]
     MixedFamilies,
     /// Two ranges of one set share addresses.
-    #[error("subnets {0} and {1} overlap")]
-    Overlap(Range, Range),
+    #[error("subnets {} and {} overlap", .0[0], .0[1])]
+    Overlap(Box<[Range; 2]>),
 }
 
 impl Range {

@@ -23,7 +23,7 @@ impl RangeSet {
         }
         for (index, one) in ranges.iter().enumerate() {
             if let Some(other) = ranges[index + 1..].iter().find(|other| one.overlaps(other)) {
-                return Err(RangeError::Overlap(*one, *other));
+                return Err(RangeError::Overlap(Box::new([*one, *other])));
             }
         }
         Ok(RangeSet(ranges))

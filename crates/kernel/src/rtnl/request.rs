@@ -30,7 +30,6 @@ const RTAX_ADVMSS: u16 = 8;
 
 pub(super) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
-const APPEND: u16 = (libc::NLM_F_CREATE | libc::NLM_F_APPEND) as u16;
 const UP: u32 = libc::IFF_UP as u32;
 
 /// Rtnetlink requests to send in one go, in this order. The kernel takes each on its own: one that is refused does not
@@ -232,9 +231,10 @@ impl Requests {
         self.route(libc::RTM_NEWROUTE, CREATE, spec)
     }
 
-    /// Adds a route after those with the same key.
-    pub fn append_route(&mut self, spec: &RouteSpec) -> &mut Self {
-        self.route(libc::RTM_NEWROUTE, APPEND, spec)
+    /// Adds a route before others with the same destination, metric and table (`ip route prepend`); IPv6 makes one
+    /// multipath route of them. `EEXIST` when there is just the same one.
+    pub fn prepend_route(&mut self, spec: &RouteSpec) -> &mut Self {
+        self.route(libc::RTM_NEWROUTE, libc::NLM_F_CREATE as u16, spec)
     }
 
     /// Adds a route, in place of one with the same destination, metric and table if there is one.

@@ -1,0 +1,121 @@
+//! The bridge plugin's keys.
+
+use hopwise_core::name::{LinkName, MacAddr};
+
+use crate::config::NetworkConfig;
+use crate::json::{FieldError, Object};
+use crate::spec::{CniError, Code, Dns, EnvArgs, Request};
+
+const DEFAULT_BRIDGE: LinkName = LinkName::new_static("cni0");
+
+/// What the bridge plugin is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// `bridge`: the bridge, made if there is none.
+    pub bridge: LinkName,
+    /// `isGateway`, or `isDefaultGateway`: the bridge holds the gateway's address.
+    pub is_gateway: bool,
+    /// `isDefaultGateway`: the pod's default route goes through it.
+    pub is_default_gateway: bool,
+    /// `forceAddress`: replace another address of the bridge that stands in the way.
+    pub force_address: bool,
+    /// `ipMasq`: masquerade what leaves the pod's network.
+    pub ip_masq: bool,
+    /// `mtu`: of both ends of the pod's link, and of a bridge that is made; `None` for the kernel's.
+    pub mtu: Option<u32>,
+    /// `hairpinMode`: let frames out by the port that they came in by.
+    pub hairpin: bool,
+    /// `promiscMode`: the bridge takes all frames.
+    pub promiscuous: bool,
+    /// `portIsolation`: pods can't talk to each other over the bridge.
+    pub isolated: bool,
+    /// `enabledad`: duplicate address detection in the pod.
+    pub enable_dad: bool,
+    /// `disableContainerInterface`: leave the pod's end down and without addresses.
+    pub disable_interface: bool,
+    /// The MAC address of the pod's end: `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of `CNI_ARGS`.
+    pub mac: Option<MacAddr>,
+    /// `dns`, in place of what IPAM says.
+    pub dns: Option<Dns>,
+}
+
+impl BridgeConfig {
+    /// Reads and checks the keys.
+    ///
+    /// # Errors
+    ///
+    /// When a value has the wrong shape, two contradict each other, or one asks for what can't be done.
+    pub fn load(config: &NetworkConfig, request: &Request) -> Result<BridgeConfig, CniError> {
+        let root = config.root();
+        refuse_unsupported(&root)?;
+        let is_default_gateway = root.bool("isDefaultGateway")?;
+        let bridge = BridgeConfig {
+            bridge: root.parsed("bridge")?.unwrap_or(DEFAULT_BRIDGE),
+            is_gateway: root.bool("isGateway")? || is_default_gateway,
+            is_default_gateway,
+            force_address: root.bool("forceAddress")?,
+            ip_masq: root.bool("ipMasq")?,
+            mtu: root.number::<i64>("mtu")?.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0),
+            hairpin: root.bool("hairpinMode")?,
+            promiscuous: root.bool("promiscMode")?,
+            isolated: root.bool("portIsolation")?,
+            enable_dad: root.bool("enabledad")?,
+            disable_interface: root.bool("disableContainerInterface")?,
+            mac: mac(&root, request)?,
+            dns: config.dns()?,
+        };
+        if bridge.disable_interface && !config.ipam_type()?.is_empty() {
+            return Err(CniError::failed("cannot use IPAM when DisableContainerInterface flag is set"));
+        }
+        if bridge.hairpin && bridge.promiscuous {
+            let msg = "cannot set hairpin mode and promiscuous mode at the same time";
+            return Err(CniError::failed(msg));
+        }
+        Ok(bridge)
+    }
+}
+
+/// Refuses, before anything is changed, what this plugin does not do.
+fn refuse_unsupported(root: &Object<'_>) -> Result<(), CniError> {
+    let vlan = root.number::<i64>("vlan")?.unwrap_or(0);
+    if !(0..=4094).contains(&vlan) {
+        let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
+        return Err(CniError::failed(msg));
+    }
+    let asked = [
+        ("vlan", vlan != 0),
+        ("vlanTrunk", !root.objects("vlanTrunk")?.is_empty()),
+        ("macspoofchk", root.bool("macspoofchk")?),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        Some((key, _)) => {
+            let msg = format!("{key} is not supported by this plugin; take the key out of the configuration");
+            Err(CniError::new(Code::UnsupportedField, msg))
+        }
+        None => Ok(()),
+    }
+}
+
+fn mac(root: &Object<'_>, request: &Request) -> Result<Option<MacAddr>, CniError> {
+    let args = EnvArgs::load(&request.args, &["MAC"])?;
+    let cni = root.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
+    let runtime = root.object("runtimeConfig")?;
+    let mut chosen = args.get("MAC").map(|text| ("CNI_ARGS MAC".to_owned(), text.to_owned()));
+    for holder in [cni, runtime].into_iter().flatten() {
+        if let Some(text) = holder.string("mac")?.filter(|text| !text.is_empty()) {
+            chosen = Some((holder.field("mac"), text));
+        }
+    }
+    let Some((field, text)) = chosen else { return Ok(None) };
+    // Go's net.ParseMAC also takes 02-00-5e-00-53-01 and 0200.5e00.5301.
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
+    let colons = if digits.len() == 12 && digits.is_ascii() && text.len() != 12 {
+        (0..6).map(|at| &digits[2 * at..2 * at + 2]).collect::<Vec<_>>().join(":")
+    } else {
+        text
+    };
+    match colons.parse::<MacAddr>() {
+        Ok(mac) => Ok(Some(mac)),
+        Err(error) => Err(FieldError { field, problem: error.to_string() }.into()),
+    }
+}

@@ -1,0 +1,168 @@
+//! The `bridge` plugin: a veth pair between the pod and a bridge of the host, with or without addresses.
+//!
+//! The order of an ADD: everything is read and checked, addresses are reserved, the bridge and its gateway addresses are
+//! seen to, the veth pair is made (one message), the pod's end is configured (one send), the port is waited for. Whatever
+//! fails, the pair and the reservation are taken back. The bridge and its gateway address stay: another ADD at the same
+//! time may already count on them.
+
+mod config;
+mod gateway;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use hopwise_core::name::{LinkName, MacAddr};
+use hopwise_kernel::netns::Namespace;
+use hopwise_kernel::rtnl::{BridgeSpec, LinkInfo, PortSpec, Requests, Rtnl};
+
+pub use config::BridgeConfig;
+
+use crate::ipam::Ipam;
+use crate::plugin::{Invocation, Plugin};
+use crate::pod::{self, PairSpec, PodSettings};
+use crate::spec::{AddResult, CniError, Interface};
+use crate::sysctl;
+
+/// The `bridge` plugin.
+pub struct Bridge;
+
+impl Plugin for Bridge {
+    fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
+        let Invocation { request, config } = invocation;
+        let bridge = BridgeConfig::load(config, request)?;
+        if bridge.ip_masq {
+            return Err(CniError::failed(
+                "ipMasq: this plugin does not masquerade; take the key out, the hopwise agent masquerades for all pods \
+                 of the node (setting `masquerade`)",
+            ));
+        }
+        let ipam = Ipam::load(config, request)?;
+        let netns = pod::open_namespace(request)?;
+        let mut host = pod::open_host()?;
+        let mut result = ipam.add(request)?;
+        attach(invocation, &bridge, &netns, &mut host, &mut result).inspect_err(|_| {
+            let _ = ipam.del(request);
+        })?;
+        if let Some(dns) = bridge.dns {
+            result.dns = dns;
+        }
+        Ok(result)
+    }
+
+    fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
+        let Invocation { request, config } = invocation;
+        let mut errors = Vec::new();
+        errors.extend(pod::delete_link(request).err());
+        // Even if the link could not be deleted: addresses that are never released run out.
+        errors.extend(Ipam::load(config, request).and_then(|ipam| ipam.del(request)).err());
+        CniError::collect(errors)
+    }
+}
+
+fn attach(
+    invocation: &Invocation,
+    bridge: &BridgeConfig,
+    netns: &Namespace,
+    host: &mut Rtnl,
+    result: &mut AddResult,
+) -> Result<(), CniError> {
+    let request = &invocation.request;
+    let link = ensure_bridge(host, bridge)?;
+    if !result.ips.is_empty() {
+        let gateways = gateway::complete(result, bridge);
+        gateway::ensure(host, &link, &gateways, bridge.force_address)?;
+    }
+    let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, mac: bridge.mac };
+    let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
+    let attached = configure(invocation, bridge, netns, host, (name, result));
+    let bridge_mac = attached.inspect_err(|_| {
+        let _ = host.delete_link(name);
+    })?;
+    let text = |mac: Option<MacAddr>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    result.interfaces = vec![
+        Interface { name: bridge.bridge.to_string(), mac: text(bridge_mac), ..Interface::default() },
+        Interface { name: name.to_string(), mac: mac.host.to_string(), ..Interface::default() },
+        Interface {
+            name: request.ifname.clone(),
+            mac: mac.pod.to_string(),
+            sandbox: request.netns.clone(),
+            ..Interface::default()
+        },
+    ];
+    Ok(())
+}
+
+/// Configures both ends and waits for the port; returns the bridge's MAC address.
+fn configure(
+    invocation: &Invocation,
+    bridge: &BridgeConfig,
+    netns: &Namespace,
+    host: &mut Rtnl,
+    (name, result): (LinkName, &mut AddResult),
+) -> Result<Option<MacAddr>, CniError> {
+    // We want to own the routes of this link.
+    sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+    if bridge.hairpin || bridge.isolated {
+        let port = pod::link(host, name)?;
+        let spec = PortSpec { hairpin: Some(bridge.hairpin), isolated: Some(bridge.isolated) };
+        let mut requests = Requests::new();
+        requests.set_port(port.index, spec);
+        host.execute_all(&mut requests).map_err(|error| {
+            CniError::caused(format!("can't set hairpinMode or portIsolation of {name}"), &error)
+        })?;
+    }
+    if !bridge.disable_interface {
+        let settings = PodSettings { enable_dad: bridge.enable_dad };
+        pod::configure(netns, &invocation.request.ifname, result, settings)?;
+        wait_for_port(host, name)?;
+    }
+    Ok(pod::link(host, bridge.bridge)?.mac)
+}
+
+/// The bridge, made if there is none, up, and promiscuous where asked for.
+fn ensure_bridge(host: &mut Rtnl, bridge: &BridgeConfig) -> Result<LinkInfo, CniError> {
+    let name = bridge.bridge;
+    let mut spec = BridgeSpec::new(name);
+    spec.mtu = bridge.mtu;
+    // With a MAC address of its own from the start a bridge keeps it; else it takes the lowest of its ports'.
+    spec.mac = Some(pod::random_mac()?);
+    let link = host
+        .ensure_bridge(&spec)
+        .map_err(|error| CniError::caused(format!("failed to create bridge {:?}", name.as_str()), &error))?;
+    if link.kind != "bridge" {
+        let msg =
+            format!("failed to create bridge {0:?}: {0:?} already exists but is not a bridge", name.as_str());
+        return Err(CniError::failed(msg).details(format!("it is a link of kind {:?}", link.kind)));
+    }
+    // We want to own the routes of this link.
+    sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+    let mut requests = Requests::new();
+    if !link.up {
+        requests.set_up(link.index);
+    }
+    if bridge.promiscuous && !link.promiscuous {
+        requests.set_promiscuous(link.index, true);
+    }
+    host.execute_all(&mut requests)
+        .map_err(|error| CniError::caused(format!("can't set bridge {name} up"), &error))?;
+    Ok(link)
+}
+
+/// Waits until the bridge port can carry traffic. The kernel's link watch works apart from us: it takes some 0.1 ms.
+fn wait_for_port(host: &mut Rtnl, name: LinkName) -> Result<(), CniError> {
+    let mut pause = Duration::from_micros(50);
+    let mut waited = Duration::ZERO;
+    loop {
+        let port = pod::link(host, name)?;
+        if port.operstate == LinkInfo::OPER_UP {
+            return Ok(());
+        }
+        if waited > Duration::from_millis(2500) {
+            return Err(CniError::failed(format!("bridge port in error state: {}", port.operstate)));
+        }
+        std::thread::sleep(pause);
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,106 @@
+//! A network configuration: what every plugin reads of it.
+
+use serde_json::Value;
+
+use crate::json::{self, FieldError, Object};
+use crate::spec::{AddResult, CniError, Code, Dns, SpecVersion, is_name, read_dns};
+
+/// A network configuration from stdin, checked as far as all plugins share it.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// The version that results are printed in.
+    pub version: SpecVersion,
+    /// The network's name.
+    pub name: String,
+    /// `type`: the plugin.
+    pub plugin: String,
+    /// The text itself, for plugins that are run in turn.
+    pub raw: Vec<u8>,
+    value: Value,
+}
+
+/// An attachment that a GC must leave alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// The container.
+    pub container_id: String,
+    /// The link's name in it.
+    pub ifname: String,
+}
+
+impl NetworkConfig {
+    /// Parses and checks what all plugins share.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Decode`], [`Code::InvalidConfig`] or [`Code::IncompatibleVersion`], in this order.
+    pub fn from_json(raw: Vec<u8>) -> Result<NetworkConfig, CniError> {
+        let decode = |error: &dyn std::fmt::Display| {
+            CniError::new(Code::Decode, format!("error unmarshall network config: {error}"))
+        };
+        let value = json::parse(&raw).map_err(|error| decode(&error))?;
+        let root = Object::root(&value).map_err(|error| decode(&error))?;
+        let text = |key| root.string(key).map(Option::unwrap_or_default).map_err(|error| decode(&error));
+        let (name, asked, plugin) = (text("name")?, text("cniVersion")?, text("type")?);
+        if name.is_empty() {
+            return Err(CniError::new(Code::InvalidConfig, "missing network name"));
+        }
+        if !is_name(&name) {
+            let error = CniError::new(Code::InvalidConfig, "invalid characters found in network name");
+            return Err(error.details(name));
+        }
+        Ok(NetworkConfig { version: SpecVersion::negotiate(&asked)?, name, plugin, raw, value })
+    }
+
+    /// The outermost object.
+    pub fn root(&self) -> Object<'_> {
+        Object::root(&self.value).expect("from_json has seen that it is an object")
+    }
+
+    /// `ipam.type`, or empty for a network without addresses.
+    pub fn ipam_type(&self) -> Result<String, FieldError> {
+        let ipam = self.root().object("ipam")?;
+        Ok(ipam.map(|ipam| ipam.string("type")).transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// `dns`, where it says anything.
+    pub fn dns(&self) -> Result<Option<Dns>, FieldError> {
+        let dns = self.root().object("dns")?.map(|dns| read_dns(&dns)).transpose()?;
+        Ok(dns.filter(|dns| !dns.is_empty()))
+    }
+
+    /// `prevResult`.
+    pub fn prev_result(&self) -> Result<Option<AddResult>, FieldError> {
+        self.root().object("prevResult")?.map(|result| AddResult::from_json(&result)).transpose()
+    }
+
+    /// `cni.dev/valid-attachments`, or the older `cni.dev/attachments`.
+    ///
+    /// # Errors
+    ///
+    /// When neither is there: a GC that took this for "none is valid" would remove everything.
+    pub fn valid_attachments(&self) -> Result<Vec<Attachment>, FieldError> {
+        let root = self.root();
+        let key = ["cni.dev/valid-attachments", "cni.dev/attachments"]
+            .into_iter()
+            .find(|key| root.get(key).is_some())
+            .ok_or_else(|| FieldError {
+                field: "cni.dev/valid-attachments".to_owned(),
+                problem: "missing; give a list of {containerID, ifname}, empty if none is valid".to_owned(),
+            })?;
+        let entries = root.objects(key)?;
+        let read = |entry: Object<'_>| {
+            Ok(Attachment {
+                container_id: entry.string("containerID")?.unwrap_or_default(),
+                ifname: entry.string("ifname")?.unwrap_or_default(),
+            })
+        };
+        entries.into_iter().map(read).collect()
+    }
+}
+
+impl From<FieldError> for CniError {
+    fn from(error: FieldError) -> CniError {
+        CniError::failed(format!("failed to load netconf: {error}"))
+    }
+}

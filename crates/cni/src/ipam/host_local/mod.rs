@@ -1,0 +1,262 @@
+//! The `host-local` IPAM plugin: addresses from ranges, kept in files.
+//!
+//! Same configuration, same files, same lock as the reference; see [`store`] for what is better. One lock is held for all
+//! ranges, so a dual-stack ADD reserves both addresses or none.
+
+mod config;
+mod index;
+mod resolv_conf;
+mod steps;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use hopwise_core::ipam::{Range, RangeSet};
+
+pub use config::Config;
+pub use steps::{Step, Steps, no_steps};
+pub use store::{Owner, Store, StoreError, is_namespace};
+
+use crate::config::{Attachment, NetworkConfig};
+use crate::spec::{AddResult, CniError, Code, InterfaceAddress, IpConfig, Request};
+
+/// How many addresses are tried one by one before the folder is read to find a free one.
+const PROBES: usize = 8;
+
+/// host-local for one network.
+pub struct HostLocal<'a> {
+    config: Config,
+    network: &'a str,
+    boot_id: String,
+    steps: Steps<'a>,
+}
+
+impl<'a> HostLocal<'a> {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it is wrong; see [`Config::load`].
+    pub fn load(
+        config: &'a NetworkConfig,
+        request: &Request,
+        steps: Steps<'a>,
+    ) -> Result<HostLocal<'a>, CniError> {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_id = boot_id.trim().to_owned();
+        Ok(HostLocal { config: Config::load(config, request)?, network: &config.name, boot_id, steps })
+    }
+
+    fn open(&self) -> Result<Store<'a>, CniError> {
+        Ok(Store::open(&self.config.data_dir, self.network, &self.boot_id, self.steps)?)
+    }
+
+    /// Reserves an address from each range set.
+    ///
+    /// # Errors
+    ///
+    /// When a set is full, a requested address can't be had, or the attachment has addresses already and its namespace
+    /// still exists. Nothing is reserved then.
+    pub fn add(&self, request: &Request) -> Result<AddResult, CniError> {
+        let dns = self.config.resolv_conf.as_deref().map(resolv_conf::read).transpose()?.unwrap_or_default();
+        let mut store = self.open()?;
+        let mut reserved = Vec::new();
+        let outcome = self.reserve_all(&mut store, request, &mut reserved);
+        if outcome.is_err() {
+            for (address, _) in &reserved {
+                let _ = store.release_address(*address);
+            }
+        }
+        store.close();
+        outcome?;
+        let ips = reserved
+            .into_iter()
+            .map(|(address, range)| IpConfig {
+                address: InterfaceAddress { address, prefix_len: range.subnet().prefix_len() },
+                gateway: Some(range.gateway()),
+                interface: None,
+            })
+            .collect();
+        Ok(AddResult { interfaces: Vec::new(), ips, routes: self.config.routes.clone(), dns })
+    }
+
+    fn reserve_all(
+        &self,
+        store: &mut Store<'_>,
+        request: &Request,
+        reserved: &mut Vec<(IpAddr, Range)>,
+    ) -> Result<(), CniError> {
+        let mut requested = self.config.requested.clone();
+        for (index, set) in self.config.sets.iter().enumerate() {
+            let wanted = requested.iter().position(|address| set.range_for(*address).is_some());
+            let taken = match wanted.map(|position| requested.remove(position)) {
+                Some(address) => reserve_requested(store, request, set, address),
+                None => self.reserve_any(store, request, set, index),
+            };
+            let (address, range) =
+                taken.map_err(|error| error.context(format!("failed to allocate for range {index}")))?;
+            reserved.push((address, range));
+            store.set_last_reserved(index, address)?;
+        }
+        if requested.is_empty() {
+            return Ok(());
+        }
+        let addresses: Vec<String> = requested.iter().map(IpAddr::to_string).collect();
+        let msg = format!("failed to allocate all requested IPs: {}", addresses.join(" "));
+        Err(CniError::failed(msg))
+    }
+
+    fn reserve_any(
+        &self,
+        store: &mut Store<'_>,
+        request: &Request,
+        set: &RangeSet,
+        index: usize,
+    ) -> Result<(IpAddr, Range), CniError> {
+        let owner = owner(request);
+        for entry in store.addresses_of(owner)? {
+            if set.range_for(entry.address).is_none() {
+                continue;
+            }
+            // A runtime that crashed between ADD and DEL and starts the same container again (nerdctl, podman).
+            if entry.netns.is_empty() || is_namespace(entry.netns.as_ref()) {
+                let msg = format!(
+                    "{} has been allocated to {}, duplicate allocation is not allowed",
+                    entry.address, request.container_id
+                );
+                return Err(CniError::failed(msg));
+            }
+            store.release_address(entry.address)?;
+        }
+        if let Some(taken) = self.first_free(store, request, set, index)? {
+            return Ok(taken);
+        }
+        let reclaimed = store.reclaim()?;
+        if reclaimed.iter().any(|entry| set.range_for(entry.address).is_some())
+            && let Some(taken) = self.first_free(store, request, set, index)?
+        {
+            return Ok(taken);
+        }
+        Err(CniError::failed(format!("no IP addresses available in range set: {set}")))
+    }
+
+    fn first_free(
+        &self,
+        store: &mut Store<'_>,
+        request: &Request,
+        set: &RangeSet,
+        index: usize,
+    ) -> Result<Option<(IpAddr, Range)>, CniError> {
+        let mut candidates = set.candidates(store.last_reserved(index));
+        let reserve = |store: &mut Store<'_>, address| store.reserve(owner(request), &request.netns, address);
+        for (address, range) in candidates.by_ref().take(PROBES) {
+            if reserve(store, address)? {
+                return Ok(Some((address, *range)));
+            }
+        }
+        let taken = store.taken()?;
+        for (address, range) in candidates.filter(|(address, _)| !taken.contains(address)) {
+            if reserve(store, address)? {
+                return Ok(Some((address, *range)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Releases the attachment's addresses; none is no error.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be removed.
+    pub fn del(&self, request: &Request) -> Result<(), CniError> {
+        let mut store = self.open()?;
+        let released = store.release(owner(request));
+        store.close();
+        Ok(released.map(drop)?)
+    }
+
+    /// Looks for any address of the attachment.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn check(&self, request: &Request) -> Result<(), CniError> {
+        let mut store = self.open()?;
+        let found = store.addresses_of(owner(request))?;
+        store.close();
+        if found.is_empty() {
+            let msg =
+                format!("host-local: Failed to find address added by container {}", request.container_id);
+            return Err(CniError::failed(msg));
+        }
+        Ok(())
+    }
+
+    /// Releases what belongs to none of the valid attachments.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be read or removed.
+    pub fn gc(&self, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
+        let mut store = self.open()?;
+        let released = store.retain(valid);
+        store.close();
+        Ok(released.map(drop)?)
+    }
+
+    /// Whether each range set has an address left. Takes no lock and reads no file: runtimes ask twice a second.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotAvailable`] when a set is full or the folder can't be read.
+    pub fn status(&self) -> Result<(), CniError> {
+        let folder = self.config.data_dir.join(self.network);
+        let taken = match store::taken(&folder) {
+            Ok(taken) => taken,
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(CniError { code: Code::NotAvailable, ..error.into() }),
+        };
+        for set in &self.config.sets {
+            let held = taken
+                .iter()
+                .filter(|address| set.range_for(**address).is_some_and(|range| range.gateway() != **address))
+                .count();
+            if held as u128 >= set.capacity() {
+                let msg = format!("no IP addresses available in range set: {set}");
+                let details = format!("all {held} are taken in {}", folder.display());
+                return Err(CniError::new(Code::NotAvailable, msg).details(details));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reserve_requested(
+    store: &mut Store<'_>,
+    request: &Request,
+    set: &RangeSet,
+    address: IpAddr,
+) -> Result<(IpAddr, Range), CniError> {
+    let range = *set.range_for(address).expect("the caller has found it in the set");
+    if address == range.gateway() {
+        return Err(CniError::failed(format!("requested ip {address} is subnet's gateway")));
+    }
+    if store.reserve(owner(request), &request.netns, address)? {
+        return Ok((address, range));
+    }
+    let msg = format!("requested IP address {address} is not available in range set {set}");
+    Err(CniError::failed(msg))
+}
+
+fn owner(request: &Request) -> Owner<'_> {
+    Owner { container_id: &request.container_id, ifname: &request.ifname }
+}
+
+impl From<StoreError> for CniError {
+    fn from(error: StoreError) -> CniError {
+        CniError::caused("host-local", &error)
+    }
+}

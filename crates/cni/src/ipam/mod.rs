@@ -1,0 +1,116 @@
+//! Where addresses come from: host-local in this process, any other IPAM plugin by running it.
+
+mod delegate;
+pub mod host_local;
+
+use std::collections::BTreeSet;
+
+use host_local::{HostLocal, no_steps};
+
+use crate::config::{Attachment, NetworkConfig};
+use crate::spec::{AddResult, CniError, Request};
+
+/// The source of addresses that `ipam.type` names.
+pub enum Ipam<'a> {
+    /// None: the network is layer 2 only.
+    None,
+    /// In this process, whatever binary of that name is installed: the files are the same.
+    HostLocal(HostLocal<'a>),
+    /// A plugin to be found in `CNI_PATH`.
+    Delegate {
+        /// Its name.
+        plugin: String,
+        /// What it reads from stdin.
+        config: &'a NetworkConfig,
+    },
+}
+
+impl<'a> Ipam<'a> {
+    /// The source for a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the `ipam` part is wrong.
+    pub fn load(config: &'a NetworkConfig, request: &Request) -> Result<Ipam<'a>, CniError> {
+        match config.ipam_type()?.as_str() {
+            "" => Ok(Ipam::None),
+            "host-local" => Ok(Ipam::HostLocal(HostLocal::load(config, request, &no_steps)?)),
+            plugin => Ok(Ipam::Delegate { plugin: plugin.to_owned(), config }),
+        }
+    }
+
+    /// Whether the network has addresses at all.
+    pub fn is_some(&self) -> bool {
+        !matches!(self, Ipam::None)
+    }
+
+    /// Takes addresses.
+    ///
+    /// # Errors
+    ///
+    /// When there are none to be had; nothing is taken then.
+    pub fn add(&self, request: &Request) -> Result<AddResult, CniError> {
+        let result = match self {
+            Ipam::None => return Ok(AddResult::default()),
+            Ipam::HostLocal(host_local) => host_local.add(request)?,
+            Ipam::Delegate { plugin, config } => delegate::add(plugin, config, request)?,
+        };
+        if result.ips.is_empty() {
+            let _ = self.del(request);
+            return Err(CniError::failed("IPAM plugin returned missing IP config"));
+        }
+        Ok(result)
+    }
+
+    /// Gives the attachment's addresses back; none is no error.
+    ///
+    /// # Errors
+    ///
+    /// When that fails.
+    pub fn del(&self, request: &Request) -> Result<(), CniError> {
+        match self {
+            Ipam::None => Ok(()),
+            Ipam::HostLocal(host_local) => host_local.del(request),
+            Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "DEL"),
+        }
+    }
+
+    /// Whether the attachment still has its addresses.
+    ///
+    /// # Errors
+    ///
+    /// When it has not.
+    pub fn check(&self, request: &Request) -> Result<(), CniError> {
+        match self {
+            Ipam::None => Ok(()),
+            Ipam::HostLocal(host_local) => host_local.check(request),
+            Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "CHECK"),
+        }
+    }
+
+    /// Whether an ADD could get addresses now.
+    ///
+    /// # Errors
+    ///
+    /// When it could not.
+    pub fn status(&self, request: &Request) -> Result<(), CniError> {
+        match self {
+            Ipam::None => Ok(()),
+            Ipam::HostLocal(host_local) => host_local.status(),
+            Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "STATUS"),
+        }
+    }
+
+    /// Gives back what belongs to none of the valid attachments.
+    ///
+    /// # Errors
+    ///
+    /// When that fails.
+    pub fn gc(&self, request: &Request, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
+        match self {
+            Ipam::None => Ok(()),
+            Ipam::HostLocal(host_local) => host_local.gc(valid),
+            Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "GC"),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The pod's link: making it, configuring its end in the pod, taking it away. Shared by the plugins that attach pods.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hopwise_core::cidr::Cidr;
+use hopwise_core::name::{IfIndex, LinkName, MacAddr};
+use hopwise_kernel::netlink::NetlinkError;
+use hopwise_kernel::netns::{Namespace, NamespaceError};
+use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, VethSpec};
+
+use crate::ipam::host_local::is_namespace;
+use crate::spec::{AddResult, CniError, Code, Request, Route};
+use crate::sysctl;
+
+/// `linux/if_addr.h`.
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+/// How long addresses may take to settle where duplicate address detection is asked for.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Opens `CNI_NETNS`.
+///
+/// # Errors
+///
+/// When it isn't there or is no network namespace; [`Code::InvalidNamespace`] when it is the plugin's own, which the
+/// reference notices only after it has printed a result.
+pub fn open_namespace(request: &Request) -> Result<Namespace, CniError> {
+    let path = Path::new(&request.netns);
+    let what = || format!("failed to open netns {:?}", request.netns);
+    let namespace = Namespace::open(path).map_err(|error| CniError::caused(what(), &error))?;
+    if !is_namespace(path) {
+        return Err(CniError::failed(format!("{}: not a network namespace", what())));
+    }
+    if !request.netns_override && is_own(path) {
+        let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
+        return Err(CniError::new(Code::InvalidNamespace, msg));
+    }
+    Ok(namespace)
+}
+
+fn is_own(path: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    identity(path) == identity(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// Opens a socket into the host's namespace.
+///
+/// # Errors
+///
+/// When there is no netlink.
+pub fn open_host() -> Result<Rtnl, CniError> {
+    Rtnl::open().map_err(|error| CniError::caused("can't open a netlink socket", &error))
+}
+
+/// A link that must be there.
+///
+/// # Errors
+///
+/// When it isn't.
+pub fn link(rtnl: &mut Rtnl, name: LinkName) -> Result<LinkInfo, CniError> {
+    let what = || format!("failed to lookup {:?}", name.as_str());
+    let found = rtnl.link_by_name(name).map_err(|error| CniError::caused(what(), &error))?;
+    found.ok_or_else(|| CniError::failed(format!("{}: no such link", what())))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], CniError> {
+    let mut bytes = [0; N];
+    // SAFETY: the pointer and length describe `bytes`.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+    if usize::try_from(got) == Ok(N) { Ok(bytes) } else { Err(CniError::failed("can't get random numbers")) }
+}
+
+/// A random MAC address, unicast and locally administered.
+///
+/// # Errors
+///
+/// When there is no randomness.
+pub fn random_mac() -> Result<MacAddr, CniError> {
+    let mut bytes: [u8; 6] = random()?;
+    bytes[0] = bytes[0] & 0xfc | 0x02;
+    Ok(MacAddr(bytes))
+}
+
+/// How the pod's link is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PairSpec {
+    /// The bridge for the host's end.
+    pub master: Option<IfIndex>,
+    /// The MTU of both ends in bytes.
+    pub mtu: Option<u32>,
+    /// The MAC address of the pod's end; random if not given.
+    pub mac: Option<MacAddr>,
+}
+
+/// The MAC addresses of a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct PairMacs {
+    /// Of the host's end.
+    pub host: MacAddr,
+    /// Of the pod's end.
+    pub pod: MacAddr,
+}
+
+/// Makes the veth pair: the host's end up under a random name, the pod's end down under `ifname`.
+///
+/// MAC addresses are given rather than left to the kernel: udev changes those that the kernel made up, at any time after
+/// (`MACAddressPolicy=persistent`), and a result would then be a lie.
+///
+/// # Errors
+///
+/// When the name is taken in the pod, or the kernel refuses.
+pub fn make_pair(
+    host: &mut Rtnl,
+    netns: &Namespace,
+    ifname: &str,
+    spec: &PairSpec,
+) -> Result<(LinkName, PairMacs), CniError> {
+    let peer: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
+    let pod_mac = spec.mac.map_or_else(random_mac, Ok)?;
+    loop {
+        let name = format!("veth{:08x}", u32::from_ne_bytes(random()?));
+        let name: LinkName = name.parse().map_err(|error| CniError::caused("veth name", &error))?;
+        let macs = PairMacs { host: random_mac()?, pod: pod_mac };
+        let mut veth = VethSpec::new(name, peer, Some(netns.as_fd()));
+        veth.master = spec.master;
+        (veth.mtu, veth.peer.mtu) = (spec.mtu, spec.mtu);
+        (veth.mac, veth.peer.mac) = (Some(macs.host), Some(macs.pod));
+        match host.add_veth(&veth) {
+            Ok(()) => return Ok((name, macs)),
+            Err(error) if error.errno() == libc::EEXIST => {
+                let here = host.link_by_name(name).map_err(|error| CniError::caused(name, &error))?;
+                if here.is_none() {
+                    let msg =
+                        format!("container veth name ({ifname:?}) already exists in {ifname}'s namespace");
+                    return Err(CniError::failed(msg));
+                }
+            }
+            Err(error) => return Err(CniError::caused("failed to make veth pair", &error)),
+        }
+    }
+}
+
+/// What the pod's end gets beside addresses and routes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PodSettings {
+    /// Duplicate address detection. Without it addresses can be used at once.
+    pub enable_dad: bool,
+}
+
+/// Configures the pod's end and raises it: addresses before it is up, so that the kernel announces them (`arp_notify`),
+/// routes after. All of it is one send.
+///
+/// # Errors
+///
+/// When the kernel refuses any of it; the message says which.
+pub fn configure(
+    netns: &Namespace,
+    ifname: &str,
+    result: &AddResult,
+    settings: PodSettings,
+) -> Result<(), CniError> {
+    let inside = netns.run(|| {
+        let failed =
+            |error: NetlinkError| CniError::caused(format!("failed to configure {ifname:?}"), &error);
+        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
+        let mut rtnl = Rtnl::open().map_err(failed)?;
+        let index = link(&mut rtnl, name)?.index;
+        if !result.ips.is_empty() {
+            write_sysctls(ifname, result, settings)?;
+        }
+        let (mut requests, names) = requests(index, ifname, result, settings)?;
+        for (verdict, what) in rtnl.execute(&mut requests).map_err(failed)?.into_iter().zip(names) {
+            match verdict {
+                // The same route twice: `isDefaultGateway` beside a default route without a gateway in `ipam.routes`.
+                Err(error) if error.errno() == libc::EEXIST && what.is_route => {}
+                Err(error) => return Err(CniError::caused(what.failure, &error)),
+                Ok(()) => {}
+            }
+        }
+        if settings.enable_dad && result.ips.iter().any(|ip| ip.address.address.is_ipv6()) {
+            settle(&mut rtnl, index, ifname)?;
+        }
+        Ok(())
+    });
+    inside.map_err(|error| CniError::caused("can't enter the pod's namespace", &error))?
+}
+
+fn write_sysctls(ifname: &str, result: &AddResult, settings: PodSettings) -> Result<(), CniError> {
+    if settings.enable_dad {
+        sysctl::try_write(&format!("ipv6/conf/{ifname}/enhanced_dad"), "1");
+    }
+    let accept_dad = if settings.enable_dad { "1" } else { "0" };
+    sysctl::try_write(&format!("ipv6/conf/{ifname}/accept_dad"), accept_dad);
+    sysctl::try_write(&format!("ipv4/conf/{ifname}/arp_notify"), "1");
+    if result.ips.iter().any(|ip| ip.address.address.is_ipv6()) {
+        for link in ["lo", ifname] {
+            let key = format!("ipv6/conf/{link}/disable_ipv6");
+            sysctl::ensure(&key, "0").map_err(|error| error.context("failed to enable IPv6"))?;
+        }
+        // So that addresses survive when the link is taken down.
+        let key = format!("ipv6/conf/{ifname}/keep_addr_on_down");
+        sysctl::ensure(&key, "1")?;
+    }
+    Ok(())
+}
+
+/// What a request is about, for the message when it is refused.
+struct Asked {
+    failure: String,
+    is_route: bool,
+}
+
+fn requests(
+    index: IfIndex,
+    ifname: &str,
+    result: &AddResult,
+    settings: PodSettings,
+) -> Result<(Requests, Vec<Asked>), CniError> {
+    let mut requests = Requests::new();
+    let mut names = Vec::new();
+    let mut name = |failure: String, is_route| names.push(Asked { failure, is_route });
+    for ip in &result.ips {
+        let mut address = AddressSpec::new(ip.address.address, ip.address.prefix_len);
+        address.no_dad = !settings.enable_dad;
+        requests.add_address(index, &address);
+        name(format!("failed to add IP addr {} to {ifname:?}", ip.address), false);
+    }
+    requests.set_up(index);
+    name(format!("failed to set {ifname:?} UP"), false);
+    let first_gateway = |is_ipv4: bool| {
+        result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == is_ipv4)
+    };
+    for route in &result.routes {
+        let gateway = route.gw.or_else(|| first_gateway(route.dst.address.is_ipv4()));
+        requests.prepend_route(&route_spec(route, gateway, index)?);
+        let via: String = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        name(format!("failed to add route '{}{via} dev {ifname}'", route.dst), true);
+    }
+    Ok((requests, names))
+}
+
+fn route_spec(route: &Route, gateway: Option<IpAddr>, index: IfIndex) -> Result<RouteSpec, CniError> {
+    let dst: Cidr =
+        route.dst.to_string().parse().map_err(|error| CniError::caused("a route's dst", &error))?;
+    let mut spec = RouteSpec::new(dst).dev(index);
+    spec.gateway = gateway;
+    spec.metric = route.priority.unwrap_or(0);
+    spec.table = route.table.unwrap_or(spec.table);
+    spec.scope = Some(route.scope.unwrap_or(libc::RT_SCOPE_UNIVERSE));
+    (spec.mtu, spec.advmss) = (route.mtu, route.advmss);
+    Ok(spec)
+}
+
+/// Waits until no address is tentative any more.
+fn settle(rtnl: &mut Rtnl, index: IfIndex, ifname: &str) -> Result<(), CniError> {
+    let started = Instant::now();
+    loop {
+        let addresses = rtnl.addresses(index).map_err(|error| {
+            CniError::caused(format!("failed to settle addresses for {ifname:?}"), &error)
+        })?;
+        if let Some(failed) = addresses.iter().find(|address| address.flags & IFA_F_DADFAILED != 0) {
+            let msg = format!("link {ifname} has address {} in DADFAILED state", failed.address);
+            return Err(CniError::failed(msg).details("another host has it"));
+        }
+        if addresses.iter().all(|address| address.flags & IFA_F_TENTATIVE == 0) {
+            return Ok(());
+        }
+        if started.elapsed() > SETTLE {
+            let msg =
+                format!("link {ifname} still has tentative addresses after {} seconds", SETTLE.as_secs());
+            return Err(CniError::failed(msg));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Deletes the pod's link. No namespace, or no link in it, is no error: there is nothing left to delete.
+///
+/// # Errors
+///
+/// When the kernel refuses; [`Code::InvalidNamespace`] when the namespace is the plugin's own.
+pub fn delete_link(request: &Request) -> Result<(), CniError> {
+    let path = Path::new(&request.netns);
+    if request.netns.is_empty() || !is_namespace(path) {
+        return Ok(());
+    }
+    if !request.netns_override && is_own(path) {
+        let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
+        return Err(CniError::new(Code::InvalidNamespace, msg));
+    }
+    let namespace = match Namespace::open(path) {
+        Ok(namespace) => namespace,
+        Err(NamespaceError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        Err(error) => return Err(CniError::caused("failed to open netns", &error)),
+    };
+    let what = || format!("failed to delete {:?}", request.ifname);
+    let name: LinkName = request.ifname.parse().map_err(|error| CniError::caused(what(), &error))?;
+    let mut inside = Rtnl::open_in(namespace.as_fd()).map_err(|error| CniError::caused(what(), &error))?;
+    match inside.delete_link(name) {
+        Err(error) if error.errno() != libc::ENODEV => Err(CniError::caused(what(), &error)),
+        _ => Ok(()),
+    }
+}
