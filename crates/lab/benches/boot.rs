@@ -63,8 +63,9 @@ fn boot(n: u32, runs: usize, idle_seconds: u64) {
 fn wait_saved(agent: &Agent) {
     let start = Instant::now();
     let is_there = || {
-        std::fs::read_dir(agent.dir.path().join("state"))
-            .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().contains("view")))
+        std::fs::read_dir(agent.dir.path().join("state")).is_ok_and(|files| {
+            files.flatten().any(|file| file.file_name().to_string_lossy().contains("view"))
+        })
     };
     while !is_there() {
         assert!(start.elapsed() < Duration::from_secs(10), "the view was not saved");

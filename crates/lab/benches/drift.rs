@@ -4,16 +4,16 @@
 //!
 //! The clock starts when the kernel has acknowledged the deletion. The aim is a p99 under 2 ms on an idle machine.
 
-mod support;
 #[path = "support/agent.rs"]
 mod agent;
+mod support;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use hopwise_core::diff::{Changes, TableChange};
-use hopwise_core::mark;
 use hopwise_core::family::Family;
+use hopwise_core::mark;
 use hopwise_core::observed::{Event, Observed};
 use hopwise_kernel::kernel::Kernel;
 use hopwise_kernel::watch::Watch;
@@ -59,7 +59,9 @@ fn inventory() -> String {
     );
     for n in 0..=N_DIRECT {
         let (name, address, cidr) = (format!("node{n}"), node_address(n), pod_cidr(n));
-        text += &format!("- {{name: {name}, addresses: [{address}], podCIDRs: [{cidr}], mac: \"02:00:00:00:00:{n:02x}\"}}\n");
+        text += &format!(
+            "- {{name: {name}, addresses: [{address}], podCIDRs: [{cidr}], mac: \"02:00:00:00:00:{n:02x}\"}}\n"
+        );
     }
     for n in N_DIRECT + 1..=N_DIRECT + N_OFF_LINK {
         text += &format!("- {{name: node{n}, addresses: [172.16.0.{n}], podCIDRs: [{}]}}\n", pod_cidr(n));
@@ -101,7 +103,10 @@ fn kinds() -> Vec<(&'static str, Pick)> {
             let address = nth(observed.addresses.iter().copied(), n)?;
             let routes = observed.routes.len();
             let changes = Changes { addresses_delete: vec![address], ..Changes::default() };
-            Some((changes, Box::new(move |now| now.addresses.contains(&address) && now.routes.len() == routes)))
+            Some((
+                changes,
+                Box::new(move |now| now.addresses.contains(&address) && now.routes.len() == routes),
+            ))
         }),
         ("policy rule", |observed, _| {
             let rule = *observed.rules.first()?;
@@ -152,7 +157,12 @@ impl Bench {
     }
 
     /// Deletes, then follows the kernel's announcements until all is back, and says when that was.
-    fn trial(&mut self, mut model: Observed, changes: &Changes, back: &dyn Fn(&Observed) -> bool) -> Duration {
+    fn trial(
+        &mut self,
+        mut model: Observed,
+        changes: &Changes,
+        back: &dyn Fn(&Observed) -> bool,
+    ) -> Duration {
         let mut events = Vec::new();
         self.watch.read(&mut events).expect("the watch keeps up");
         events.clear();
@@ -198,7 +208,8 @@ fn floor(trials: usize) -> Samples {
     const RTNLGRP_IPV4_ROUTE: u32 = 7;
     let mut rtnl = Rtnl::open().expect("a socket");
     let eth0 = rtnl.link_by_name("eth0").expect("a look-up").expect("the uplink");
-    let route = RouteSpec { gateway: Some(node_address(1).into()), ..RouteSpec::new(pod_cidr(1), eth0.index) };
+    let route =
+        RouteSpec { gateway: Some(node_address(1).into()), ..RouteSpec::new(pod_cidr(1), eth0.index) };
     rtnl.add_route(&route).expect("a route");
     let open = || {
         let socket = Socket::open(libc::NETLINK_ROUTE).expect("a socket");

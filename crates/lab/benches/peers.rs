@@ -99,7 +99,11 @@ fn cold_ours(n: u32, samples: &mut Cold) {
     });
 }
 
-fn read_host(kernel: &mut Kernel, view: &hopwise_core::cluster::ClusterView, config: &NodeConfig) -> HostView {
+fn read_host(
+    kernel: &mut Kernel,
+    view: &hopwise_core::cluster::ClusterView,
+    config: &NodeConfig,
+) -> HostView {
     let targets: BTreeSet<IpAddr> = lookup_targets(view, config);
     kernel.host_view(&view.networks.pods, &targets).expect("a host view")
 }
@@ -110,7 +114,8 @@ fn run_ip_batch(n: u32, samples: &mut Samples) {
         text += &format!("route add {} via {} dev {}\n", pod_cidr(i), node_address(i), support::UPLINK);
     }
     samples.time(|| {
-        let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip is installed");
+        let mut ip =
+            Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip is installed");
         ip.stdin.take().expect("its standard input").write_all(text.as_bytes()).expect("it reads");
         assert!(ip.wait().expect("it ends").success());
     });

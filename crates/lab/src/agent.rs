@@ -31,7 +31,8 @@ impl Lab {
             std::fs::create_dir_all(&path).map_err(LabError::file(&path))?;
         }
         let log_path = self.dir.agent_log(node);
-        let open = || File::options().create(true).append(true).open(&log_path).map_err(LabError::file(&log_path));
+        let open =
+            || File::options().create(true).append(true).open(&log_path).map_err(LabError::file(&log_path));
         let (out, err) = (open()?, open()?);
         let mut command = Command::new(&self.binaries.hopwise);
         command
@@ -55,7 +56,8 @@ impl Lab {
         command.env(ENVIRONMENT, self.name().as_str());
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).current_dir("/");
         let spawned = self.inside(node, || command.spawn())?;
-        let child = spawned.map_err(LabError::step(format!("starting {}", self.binaries.hopwise.display())))?;
+        let child =
+            spawned.map_err(LabError::step(format!("starting {}", self.binaries.hopwise.display())))?;
         let pid = child.id() as i32;
         // An agent that has ended already is a zombie of ours and has a start time still.
         let id = ProcessId::of(pid).unwrap_or(ProcessId { pid, start: 0 });
@@ -149,14 +151,23 @@ impl Lab {
             evidence.extend(status.ready.missing.iter().map(|missing| format!("  missing: {missing}")));
             let notes = status.notes.iter().filter(|note| note.severity != SeverityName::Info);
             evidence.extend(notes.map(|note| {
-                format!("  {} {}: {}: {}; {}", note.severity.as_str(), note.id, note.subject, note.evidence, note.fix)
+                format!(
+                    "  {} {}: {}: {}; {}",
+                    note.severity.as_str(),
+                    note.id,
+                    note.subject,
+                    note.evidence,
+                    note.fix
+                )
             }));
         }
         let path = self.dir.agent_log(node);
         let log = std::fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         evidence.push(format!("  the end of {}:", path.display()));
-        evidence.extend(lines.iter().skip(lines.len().saturating_sub(LOG_TAIL_LINES)).map(|line| format!("    {line}")));
+        evidence.extend(
+            lines.iter().skip(lines.len().saturating_sub(LOG_TAIL_LINES)).map(|line| format!("    {line}")),
+        );
         LabError::Agent { node: node.to_owned(), problem: problem.to_owned(), evidence: evidence.join("\n") }
     }
 

@@ -16,7 +16,9 @@ use crate::state::StateDir;
 /// what runs in those, so that any part may be missing. Returns whether there was anything.
 pub fn down(lab: &LabName) -> Result<bool, LabError> {
     let dir = StateDir::of(lab);
-    let there = dir.exists() || !namespaces(lab).is_empty() || (!rootless::is_privileged() && holder(lab, &dir).is_some());
+    let there = dir.exists()
+        || !namespaces(lab).is_empty()
+        || (!rootless::is_privileged() && holder(lab, &dir).is_some());
     if there {
         // Whoever holds the lock is making the lab right now, and would go on in the middle of this.
         let lock = if dir.exists() { Some(dir.lock(lab)?) } else { None };
@@ -42,11 +44,11 @@ pub(crate) fn remove(lab: &LabName, dir: &StateDir) -> Result<(), LabError> {
         problems.extend(holder.kill().err().map(|error| error.to_string()));
     }
     let recorded = dir.processes();
-    let inodes: Vec<u64> = namespaces(lab).into_iter().filter_map(|(_, path)| process::namespace_inode(path)).collect();
+    let inodes: Vec<u64> =
+        namespaces(lab).into_iter().filter_map(|(_, path)| process::namespace_inode(path)).collect();
     let mark = format!("{ENVIRONMENT}={lab}");
-    let belongs = |pid: i32| {
-        process::in_network_namespace(pid, &inodes) || process::has_environment(pid, &mark)
-    };
+    let belongs =
+        |pid: i32| process::in_network_namespace(pid, &inodes) || process::has_environment(pid, &mark);
     problems.extend(kill_all(recorded, belongs));
     for (name, _) in namespaces(lab) {
         problems.extend(Namespace::remove_named(&name).err().map(|error| describe(&error)));

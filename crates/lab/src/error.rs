@@ -23,7 +23,9 @@ pub enum LabError {
         others: String,
     },
     /// The lab is there already.
-    #[error("lab {lab} is up already; take it down with `hopwise lab down --name {lab}`, or use another --name")]
+    #[error(
+        "lab {lab} is up already; take it down with `hopwise lab down --name {lab}`, or use another --name"
+    )]
     Exists {
         /// Its name.
         lab: LabName,

@@ -23,9 +23,9 @@ impl Interrupt {
         CAME.store(false, Ordering::Relaxed);
         let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        let former = WATCHED.into_iter().filter_map(|signal| unsafe {
-            sigaction(signal, &action).ok().map(|former| (signal, former))
-        });
+        let former = WATCHED
+            .into_iter()
+            .filter_map(|signal| unsafe { sigaction(signal, &action).ok().map(|former| (signal, former)) });
         Interrupt { former: former.collect() }
     }
 

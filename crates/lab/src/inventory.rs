@@ -78,12 +78,19 @@ impl Inventory {
             nodes: layout
                 .nodes()
                 .map(|(member, role)| {
-                    let addresses: Vec<IpAddr> =
-                        member.interfaces.iter().flat_map(|link| link.addresses.iter().map(|(a, _)| *a)).collect();
+                    let addresses: Vec<IpAddr> = member
+                        .interfaces
+                        .iter()
+                        .flat_map(|link| link.addresses.iter().map(|(a, _)| *a))
+                        .collect();
                     let lies = role.lies.clone();
                     InventoryNode {
                         name: member.name.clone(),
-                        addresses: lies.addresses.into_iter().chain(addresses.iter().map(ToString::to_string)).collect(),
+                        addresses: lies
+                            .addresses
+                            .into_iter()
+                            .chain(addresses.iter().map(ToString::to_string))
+                            .collect(),
                         pod_cidrs: text(&role.pod_cidrs).into_iter().chain(lies.pod_cidrs).collect(),
                         settings: role.settings.clone(),
                     }
@@ -119,7 +126,8 @@ impl Inventory {
 }
 
 fn segments_with_nodes(layout: &Layout) -> Vec<Cidr> {
-    let used = |name: &str| layout.nodes().any(|(member, _)| member.interfaces.iter().any(|l| l.segment == name));
+    let used =
+        |name: &str| layout.nodes().any(|(member, _)| member.interfaces.iter().any(|l| l.segment == name));
     let segments = layout.topology.segments.iter().filter(|segment| used(&segment.name));
     segments.flat_map(|segment| segment.cidrs.iter().copied()).collect()
 }

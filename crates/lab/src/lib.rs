@@ -16,16 +16,20 @@
 //! holder of a lab without root, and kills only processes that it started or that run inside its namespaces.
 
 mod agent;
+pub mod check;
 mod down;
 mod error;
 mod exec;
+mod expect;
 mod http;
+mod icmp;
 mod interrupt;
 mod inventory;
 mod lab;
 pub mod layout;
 mod name;
 mod network;
+pub mod ping;
 mod pod;
 mod process;
 pub mod rootless;

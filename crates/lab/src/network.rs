@@ -44,7 +44,8 @@ pub(crate) fn each_in_parallel<T: Sync>(
 pub(crate) fn make_namespaces(layout: &Layout) -> Result<(), LabError> {
     each_in_parallel(&layout.targets(), |target| {
         let name = layout.lab.namespace(target);
-        let namespace = Namespace::named(&name).map_err(LabError::step(format!("making namespace {name}")))?;
+        let namespace =
+            Namespace::named(&name).map_err(LabError::step(format!("making namespace {name}")))?;
         namespace
             .run(|| write_sysctls(&sysctls_of(layout, target)))
             .map_err(LabError::step(format!("entering namespace {name}")))?
@@ -119,8 +120,7 @@ impl Lab {
         };
         let bridge = switch.link_by_name(link_name(&link.segment)?).map_err(failed)?;
         let namespace = self.namespace(&member.name)?;
-        let mut veth =
-            VethSpec::new(link_name(&link.port)?, link_name(&link.name)?, Some(namespace.as_fd()));
+        let mut veth = VethSpec::new(link_name(&link.port)?, link_name(&link.name)?, Some(namespace.as_fd()));
         veth.master = bridge.map(|bridge| bridge.index);
         veth.mtu = Some(self.layout.segment_mtu(&link.segment));
         veth.peer.mtu = Some(link.mtu);
@@ -174,7 +174,8 @@ impl Lab {
         let mut requests = Requests::new();
         requests.set_up(name);
         // IPv6 addresses went with the link (keep_addr_on_down is 0), IPv4 ones and what is there already stay.
-        if let Some(index) = rtnl.link_by_name(name).map_err(LabError::step(doing()))?.map(|link| link.index) {
+        if let Some(index) = rtnl.link_by_name(name).map_err(LabError::step(doing()))?.map(|link| link.index)
+        {
             for (address, prefix_len) in &link.addresses {
                 requests.add_address(index, &AddressSpec::new(*address, *prefix_len));
             }
@@ -183,7 +184,8 @@ impl Lab {
             requests.replace_route(&RouteSpec::new(route.to).via(route.via));
         }
         let verdicts = rtnl.execute(&mut requests).map_err(LabError::step(doing()))?;
-        let refused = verdicts.into_iter().filter_map(Result::err).find(|error| error.errno() != libc::EEXIST);
+        let refused =
+            verdicts.into_iter().filter_map(Result::err).find(|error| error.errno() != libc::EEXIST);
         refused.map_or(Ok(()), |error| Err(LabError::step(doing())(error)))
     }
 

@@ -38,7 +38,8 @@ impl Lab {
         let mtu = self.agent_status(&member.name)?.pod_mtu.unwrap_or(member.interfaces[0].mtu);
         let node = member.name.as_str();
         let network = self.network_configuration(node, role, mtu);
-        let written = serde_json::to_vec_pretty(&network).map_err(LabError::step("writing a CNI configuration"))?;
+        let written =
+            serde_json::to_vec_pretty(&network).map_err(LabError::step("writing a CNI configuration"))?;
         let path = self.dir.node(node).join("10-hopwise.conflist");
         write_atomically(&path, &written).map_err(LabError::file(&path))?;
         let output = self.call_plugin("ADD", node, pod, &plugin_configuration(&network, None))?;
@@ -50,7 +51,8 @@ impl Lab {
     pub fn detach_pod(&self, pod: &str) -> Result<(), LabError> {
         let (member, _) = self.layout.node_of_pod(pod).ok_or_else(|| self.unknown_pod(pod))?;
         let node = member.name.as_str();
-        let (network, result) = (self.dir.node(node).join("10-hopwise.conflist"), self.result_file(node, pod));
+        let (network, result) =
+            (self.dir.node(node).join("10-hopwise.conflist"), self.result_file(node, pod));
         let read = |path: &std::path::Path| -> Result<Value, LabError> {
             let bytes = std::fs::read(path).map_err(LabError::file(path))?;
             serde_json::from_slice(&bytes).map_err(LabError::step(format!("reading {}", path.display())))
@@ -90,7 +92,7 @@ impl Lab {
             "cniVersion": "1.0.0",
             "name": NETWORK,
             "plugins": [{
-                "type": "hopwise-cni",
+                "type": "hopwise",
                 "bridge": BRIDGE,
                 "isDefaultGateway": true,
                 "hairpinMode": true,

@@ -108,7 +108,9 @@ pub fn find(belongs: impl Fn(i32) -> bool) -> Vec<ProcessId> {
 /// Whether any thread of a process is in one of these network namespaces, given by inode.
 pub fn in_network_namespace(pid: i32, inodes: &[u64]) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.map(|task| task.path().join("ns/net")).any(|path| namespace_inode(path).is_some_and(|i| inodes.contains(&i)))
+    tasks
+        .map(|task| task.path().join("ns/net"))
+        .any(|path| namespace_inode(path).is_some_and(|i| inodes.contains(&i)))
 }
 
 /// The inode of a namespace file: links below `/proc` and bind mounts of the same namespace agree in it.
@@ -136,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start_too() {
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let id = ProcessId::of(child.id() as i32).unwrap();
         assert!(id.alive());
         let earlier = ProcessId { start: id.start - 1, ..id };
@@ -147,13 +149,14 @@ mod tests {
         id.kill().unwrap();
         assert!(!id.alive());
         id.kill().unwrap();
+        assert!(child.wait().is_err(), "it has been waited for");
     }
 
     #[test]
     fn processes_are_found_by_environment_and_namespace() {
         let mark = format!("HOPWISE_LAB_TEST={}", std::process::id());
         let (key, value) = mark.split_once('=').unwrap();
-        let child = Command::new("sleep").arg("60").env(key, value).spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").env(key, value).spawn().unwrap();
         let id = ProcessId::of(child.id() as i32).unwrap();
         // The new environment is there once exec has happened.
         while !has_environment(id.pid, &mark) {
@@ -164,5 +167,6 @@ mod tests {
         assert!(in_network_namespace(id.pid, &[here]) && !in_network_namespace(id.pid, &[1]));
         id.kill().unwrap();
         assert_eq!(find(|pid| has_environment(pid, &mark)), []);
+        assert!(child.wait().is_err(), "it has been waited for");
     }
 }

@@ -58,7 +58,9 @@ pub enum RootlessError {
         lab: LabName,
     },
     /// The holder process has gone.
-    #[error("the process that kept the namespaces of lab {lab} has gone; remove the rest with `hopwise lab down`")]
+    #[error(
+        "the process that kept the namespaces of lab {lab} has gone; remove the rest with `hopwise lab down`"
+    )]
     NoHolder {
         /// The lab.
         lab: LabName,
@@ -294,7 +296,9 @@ fn own_run() -> io::Result<()> {
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))?;
     for entry in entries {
         let (from, to) = (old_path.join(&entry), Path::new("/run").join(&entry));
-        let Ok(kind) = std::fs::symlink_metadata(&from).map(|metadata| metadata.file_type()) else { continue };
+        let Ok(kind) = std::fs::symlink_metadata(&from).map(|metadata| metadata.file_type()) else {
+            continue;
+        };
         if kind.is_symlink() {
             std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to)?;
             continue;

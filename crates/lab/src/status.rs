@@ -67,7 +67,13 @@ impl LabStatus {
 
     /// As a table.
     pub fn table(&self) -> String {
-        let mut rows = vec![["NAME".to_owned(), "ADDRESSES".into(), "POD CIDRS".into(), "AGENT".into(), "NAMESPACE".into()]];
+        let mut rows = vec![[
+            "NAME".to_owned(),
+            "ADDRESSES".into(),
+            "POD CIDRS".into(),
+            "AGENT".into(),
+            "NAMESPACE".into(),
+        ]];
         for node in &self.nodes {
             let agent = match node.pid {
                 Some(pid) => format!("{} (pid {pid})", node.agent),
@@ -78,8 +84,9 @@ impl LabStatus {
             rows.extend(node.pods.iter().map(|pod| pod.row("  ")));
         }
         rows.extend(self.others.iter().map(|host| host.row("")));
-        let widths: Vec<usize> =
-            (0..5).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..5)
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
         let mut text = format!("lab {}: {}\nfiles in {}\n\n", self.name, self.description, self.directory);
         for row in rows {
             let cells: Vec<String> =
@@ -111,7 +118,11 @@ impl Lab {
             let host = LabHost {
                 name: member.name.clone(),
                 namespace: self.name().namespace(&member.name),
-                addresses: member.interfaces.iter().flat_map(|l| l.addresses.iter().map(|(a, _)| a.to_string())).collect(),
+                addresses: member
+                    .interfaces
+                    .iter()
+                    .flat_map(|l| l.addresses.iter().map(|(a, _)| a.to_string()))
+                    .collect(),
             };
             let Role::Node(role) = &member.role else {
                 status.others.push(host);
@@ -126,7 +137,12 @@ impl Lab {
             let pods = role.pods.iter().map(|pod| LabHost {
                 name: pod.clone(),
                 namespace: self.name().namespace(pod),
-                addresses: self.pod_addresses(pod).unwrap_or_default().iter().map(ToString::to_string).collect(),
+                addresses: self
+                    .pod_addresses(pod)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             });
             status.nodes.push(LabNode {
                 name: host.name,

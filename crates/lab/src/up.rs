@@ -69,10 +69,17 @@ pub fn up(options: &UpOptions, progress: &mut dyn FnMut(Progress)) -> Result<Lab
 
     clear_unfinished(&options.name, &dir)?;
     let interrupt = Interrupt::watch();
-    let made = make(&options.name, &dir, record, &inventory, &mut |step| {
-        progress(step);
-        interrupt.check()
-    }, options.ready_timeout);
+    let made = make(
+        &options.name,
+        &dir,
+        record,
+        &inventory,
+        &mut |step| {
+            progress(step);
+            interrupt.check()
+        },
+        options.ready_timeout,
+    );
     if made.is_err() && !matches!(made, Err(LabError::Busy { .. })) {
         // The first error is what the user needs to see; leftovers show in the next `up` or `down`.
         let _ = down::remove(&options.name, &dir);

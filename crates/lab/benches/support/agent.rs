@@ -18,7 +18,9 @@ pub const LISTEN: &str = "127.0.0.1:7471";
 
 /// The binary under test, from `HOPWISE_BIN` (set by `cargo xtask`).
 pub fn hopwise_bin() -> PathBuf {
-    std::env::var_os("HOPWISE_BIN").expect("HOPWISE_BIN names the hopwise binary; run `cargo xtask bench`").into()
+    std::env::var_os("HOPWISE_BIN")
+        .expect("HOPWISE_BIN names the hopwise binary; run `cargo xtask bench`")
+        .into()
 }
 
 impl Agent {

@@ -74,7 +74,8 @@ pub fn show(duration: Duration) -> String {
 
 /// CPU time of this thread so far.
 pub fn thread_cpu() -> Duration {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has a clock");
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("every thread has a clock");
     Duration::new(now.tv_sec() as u64, now.tv_nsec() as u32)
 }
 
@@ -135,8 +136,11 @@ fn make_uplink(wire: BorrowedFd<'_>) {
     use hopwise_kernel::rtnl::{Rtnl, VethSpec};
     let mut rtnl = Rtnl::open().expect("a socket");
     let mut peers = Rtnl::open_in(wire).expect("a socket in the other namespace");
-    rtnl.add_veth(&VethSpec { peer_namespace: Some(wire), ..VethSpec::new(UPLINK, LinkName::new_static("wire0")) })
-        .expect("a veth pair");
+    rtnl.add_veth(&VethSpec {
+        peer_namespace: Some(wire),
+        ..VethSpec::new(UPLINK, LinkName::new_static("wire0"))
+    })
+    .expect("a veth pair");
     let wire0 = peers.link_by_name("wire0").expect("a look-up").expect("the other end");
     peers.set_up(wire0.index).expect("the other end up");
     let eth0 = rtnl.link_by_name("eth0").expect("a look-up").expect("the uplink");
@@ -153,7 +157,8 @@ pub fn bare_routes(n_peers: u32, by_object: bool) {
     if by_object {
         for n in 1..=n_peers {
             // struct nhmsg: family, scope, protocol, reserved, flags.
-            let mut message = batch.message(RTM_NEWNEXTHOP, create, &[libc::AF_INET as u8, 0, 72, 0, 0, 0, 0, 0]);
+            let mut message =
+                batch.message(RTM_NEWNEXTHOP, create, &[libc::AF_INET as u8, 0, 72, 0, 0, 0, 0, 0]);
             message.u32(NHA_ID, n).u32(NHA_OIF, index).ip(NHA_GATEWAY, node_address(n).into());
         }
         check(&mut socket, &mut batch);

@@ -22,11 +22,7 @@ fn invalid(subject: impl Into<String>, problem: impl Into<String>, fix: impl Int
     TopologyError::Invalid { subject: subject.into(), problem: problem.into(), fix: fix.into() }
 }
 
-pub(super) fn resolve(
-    lab: LabName,
-    topology: Topology,
-    numbers: Numbers,
-) -> Result<Layout, TopologyError> {
+pub(super) fn resolve(lab: LabName, topology: Topology, numbers: Numbers) -> Result<Layout, TopologyError> {
     check_segments(&topology)?;
     check_pod_networks(&topology)?;
     let groups = expand(&topology, numbers.nodes)?;
@@ -63,14 +59,22 @@ fn check_segments(topology: &Topology) -> Result<(), TopologyError> {
     for segment in &topology.segments {
         let subject = format!("segment {}", segment.name);
         if segment.name.parse::<LinkName>().is_err() || segment.name == "lo" {
-            return Err(invalid(subject, "can't be a bridge's name", "use 1 to 15 letters, digits and dashes"));
+            return Err(invalid(
+                subject,
+                "can't be a bridge's name",
+                "use 1 to 15 letters, digits and dashes",
+            ));
         }
         if topology.segments.iter().filter(|other| other.name == segment.name).count() > 1 {
             return Err(invalid(subject, "is there twice", "give each segment its own name"));
         }
         for family in Family::BOTH {
             if segment.cidrs.iter().filter(|cidr| cidr.family() == family).count() > 1 {
-                return Err(invalid(subject, format!("has several {family} CIDRs"), "leave one of each family"));
+                return Err(invalid(
+                    subject,
+                    format!("has several {family} CIDRs"),
+                    "leave one of each family",
+                ));
             }
         }
         let has_v6 = segment.cidrs.iter().any(|cidr| cidr.family() == Family::V6);
@@ -320,7 +324,9 @@ fn static_routes(
     }
     let gateway = first_router(topology, segment).and_then(|number| members.get(number));
     let addresses = gateway.and_then(|router| on_segment(router, segment)).map(|link| link.addresses.clone());
-    Ok((addresses.unwrap_or_default().iter()).map(|(via, _)| StaticRoute { to: default_of(*via), via: *via }).collect())
+    Ok((addresses.unwrap_or_default().iter())
+        .map(|(via, _)| StaticRoute { to: default_of(*via), via: *via })
+        .collect())
 }
 
 fn host_route(

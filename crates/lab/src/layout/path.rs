@@ -47,11 +47,6 @@ impl Path {
         self.steps.push((segment.to_owned(), router));
         self
     }
-
-    /// The routers on the way.
-    pub(crate) fn routers(&self) -> impl Iterator<Item = usize> {
-        self.steps.iter().filter_map(|(_, router)| *router)
-    }
 }
 
 /// The first router on a segment, by its number.

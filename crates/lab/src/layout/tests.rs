@@ -13,7 +13,14 @@ fn describe(layout: &Layout) -> String {
         text += &member.name;
         for link in &member.interfaces {
             let addresses: Vec<String> = link.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect();
-            text += &format!("  {} on {} as {} mtu {} {}", link.name, link.segment, link.port, link.mtu, addresses.join(" "));
+            text += &format!(
+                "  {} on {} as {} mtu {} {}",
+                link.name,
+                link.segment,
+                link.port,
+                link.mtu,
+                addresses.join(" ")
+            );
         }
         text += "\n";
         for route in &member.routes {

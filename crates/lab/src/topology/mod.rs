@@ -68,12 +68,7 @@ pub struct Networks {
 
 impl Default for Networks {
     fn default() -> Self {
-        Networks {
-            pods: default_pod_networks(),
-            services: Vec::new(),
-            nodes: Vec::new(),
-            fabric: Vec::new(),
-        }
+        Networks { pods: default_pod_networks(), services: Vec::new(), nodes: Vec::new(), fabric: Vec::new() }
     }
 }
 
@@ -235,7 +230,9 @@ pub const DEFAULT: &str = "one-segment";
 pub fn list() -> Vec<(&'static str, String)> {
     BUILTIN
         .iter()
-        .map(|(name, text)| (*name, parse(text, name).map(|topology| topology.description).unwrap_or_default()))
+        .map(|(name, text)| {
+            (*name, parse(text, name).map(|topology| topology.description).unwrap_or_default())
+        })
         .collect()
 }
 

@@ -10,7 +10,8 @@ fn every_built_in_topology_works_out() {
         let topology = load(name).unwrap();
         assert!(!topology.outside.is_empty(), "{name} shows no masquerade without an outside host");
         Layout::resolve(Default::default(), topology.clone(), Numbers::default()).unwrap();
-        Layout::resolve(Default::default(), topology, Numbers { nodes: Some(20), pods_per_node: Some(5) }).unwrap();
+        Layout::resolve(Default::default(), topology, Numbers { nodes: Some(20), pods_per_node: Some(5) })
+            .unwrap();
     }
 }
 
@@ -29,6 +30,7 @@ fn errors_say_where_and_what() {
     expect![[r#"no topology "no-such": give a file, or one of one-segment, two-segments, two-segments-fabric, dual-stack, jumbo"#]].assert_eq(&unknown);
     let field = parse("segments: []\nnodes: []\nnodez: 1\n", "my.yaml").unwrap_err().to_string();
     assert!(field.contains("my.yaml") && field.contains("nodez") && field.contains('3'), "{field}");
-    let cidr = parse("segments: [{name: a, cidrs: [10.0.0.1/24]}]\nnodes: []", "my.yaml").unwrap_err().to_string();
+    let cidr =
+        parse("segments: [{name: a, cidrs: [10.0.0.1/24]}]\nnodes: []", "my.yaml").unwrap_err().to_string();
     assert!(cidr.contains("did you mean 10.0.0.0/24"), "{cidr}");
 }
