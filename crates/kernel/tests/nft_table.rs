@@ -233,12 +233,7 @@ fn elements_are_added_removed_and_noticed() {
             ],
         };
         nft::apply(&mut socket, &change).unwrap();
-        edit(
-            &mut table,
-            exempt,
-            &["10.0.0.0/16"],
-            &["10.0.0.0/24", "10.0.1.0/24", "255.255.255.255/32"],
-        );
+        edit(&mut table, exempt, &["10.0.0.0/16"], &["10.0.0.0/24", "10.0.1.0/24", "255.255.255.255/32"]);
         edit(&mut table, nodes, &["192.168.0.9/32"], &["192.168.0.2/32"]);
         edit(&mut table, exempt6, &["ff00::/8"], &[]);
         assert_eq!(listing(), table.render());

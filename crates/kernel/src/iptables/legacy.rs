@@ -89,8 +89,9 @@ fn get_option(socket: &OwnedFd, family: Family, option: libc::c_int, value: &mut
     };
     let mut len = value.len() as libc::socklen_t;
     // SAFETY: pointer and length describe `value`; the kernel writes no more than `len` bytes.
-    let status =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut len) };
+    let status = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut len)
+    };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -64,7 +64,8 @@ pub(super) fn base_chains(socket: &mut Socket, family: u8) -> Result<Vec<BaseCha
     let mut batch = Batch::new();
     family_message(&mut batch, family, msg::GETCHAIN, 0);
     let mut chains = Vec::new();
-    socket.dump(&mut batch, &mut chains, Vec::clear, |chains, message| chains.extend(base_chain(&message)))?;
+    socket
+        .dump(&mut batch, &mut chains, Vec::clear, |chains, message| chains.extend(base_chain(&message)))?;
     Ok(chains)
 }
 
@@ -126,7 +127,8 @@ fn read_rule(family: u8, message: &Message<'_>) -> Rule {
         verdict: Verdict::Other,
         ours: None,
     };
-    let mut comment = attributes.find(rule::USERDATA).and_then(|attribute| userdata_comment(attribute.payload));
+    let mut comment =
+        attributes.find(rule::USERDATA).and_then(|attribute| userdata_comment(attribute.payload));
     let mut accepts = Accepts::default();
     let expressions = attributes.find(rule::EXPRESSIONS).map(|list| list.nested());
     for element in expressions.into_iter().flatten() {

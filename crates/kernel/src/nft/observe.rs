@@ -107,10 +107,7 @@ fn is_ours(table: &TableDeclaration, declarations: &Declarations, rules: &[Masqu
         && table.objects as usize == sets.len() + n_chains
 }
 
-fn read_declarations(
-    socket: &mut Socket,
-    generation: &mut Generation,
-) -> Result<Declarations, NetlinkError> {
+fn read_declarations(socket: &mut Socket, generation: &mut Generation) -> Result<Declarations, NetlinkError> {
     let mut batch = Batch::new();
     message(&mut batch, msg::GETTABLE, 0).str(table::NAME, NFT_TABLE);
     message(&mut batch, msg::GETCHAIN, 0).str(chain::TABLE, NFT_TABLE).str(chain::NAME, CHAIN);

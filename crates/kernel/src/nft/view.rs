@@ -41,7 +41,8 @@ pub fn view(socket: &mut Socket) -> Result<NetfilterView, NetlinkError> {
             }
             let iptables = (family != abi::INET && base.table == "filter" && base.name == "FORWARD")
                 .then_some(if family == abi::IPV4 { Family::V4 } else { Family::V6 });
-            let mut walk = Walk { socket: &mut *socket, family, name, base: &base, found: vec![], n_rules: 0 };
+            let mut walk =
+                Walk { socket: &mut *socket, family, name, base: &base, found: vec![], n_rules: 0 };
             let decided = walk.base_chain()?;
             let mut found = walk.found;
             match iptables {
@@ -91,7 +92,10 @@ impl Walk<'_> {
 
     /// Returns whether the chain decides over all packets that enter it.
     fn chain(&mut self, chain: &str, conditional: bool, seen: &mut Seen) -> Result<bool, NetlinkError> {
-        if self.n_rules > MAX_RULES || seen.len() >= MAX_CHAINS || !seen.insert((chain.to_owned(), conditional)) {
+        if self.n_rules > MAX_RULES
+            || seen.len() >= MAX_CHAINS
+            || !seen.insert((chain.to_owned(), conditional))
+        {
             return Ok(false);
         }
         let rules = foreign::rules(self.socket, self.family, &self.base.table, chain)?;

@@ -1,5 +1,7 @@
 //! Writing our table: one transaction for every change.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hopwise_core::cidr::Cidr;
 use hopwise_core::diff::TableChange;
 use hopwise_core::family::Family;
@@ -9,6 +11,7 @@ use hopwise_core::netfilter::{Masquerade, SetName, Table};
 use super::abi::{self, chain, msg, rule, set, table};
 use super::elements::{self, Action};
 use super::expr;
+use super::observe::observe;
 use crate::netlink::{Batch, MessageWriter, NetlinkError, Socket};
 
 /// The name of our one chain.
@@ -21,8 +24,8 @@ const APPEND: u16 = libc::NLM_F_APPEND as u16;
 
 /// Applies a change of our table: all of it, or on an error nothing.
 ///
-/// - [`TableChange::Replace`] deletes the table, if there is one, and makes it anew. Packets see the old rules or the new
-///   ones, and connections keep the translation that they have: it lives in conntrack.
+/// - [`TableChange::Replace`] makes the table what it shall be in one transaction, and connections keep the translation
+///   that they have: it lives in conntrack. See below for new ones.
 /// - [`TableChange::Elements`] removes before it adds, so that a network may give way to a wider or narrower one. To add
 ///   what is there changes nothing; to remove what isn't there is an error (`ENOENT`), as every change is worked out from
 ///   what was observed and this means that it has to be observed again.
@@ -30,20 +33,43 @@ const APPEND: u16 = libc::NLM_F_APPEND as u16;
 ///
 /// A change of 60,000 elements is a message of 1 MB (IPv6: 1.7 MB); beyond `net.core.wmem_max` that takes CAP_NET_ADMIN
 /// in the initial user namespace, else it fails with `EMSGSIZE`.
+///
+/// # New connections during a replacement
+///
+/// A transaction that deletes a table and makes it anew is atomic for rules but not quite for a packet on its way
+/// through: the new chain is called before the old one, so a packet can meet the new one before the commit, when it is
+/// still empty, and the old one after it, when it no longer is; its connection then stays without a translation. So a
+/// table whose structure is ours is changed in place: the chain and the sets that stay are kept, and rules are exchanged
+/// in them, which a packet sees from one side only. Only a table that was altered is deleted first.
 pub fn apply(socket: &mut Socket, change: &TableChange) -> Result<(), NetlinkError> {
+    match change {
+        TableChange::Replace(table) => replace(socket, table),
+        TableChange::Elements { add, remove } => transaction(socket, |batch| {
+            write_elements(batch, Action::Remove, remove);
+            write_elements(batch, Action::Add, add);
+        }),
+        TableChange::Delete => transaction(socket, write_absence),
+    }
+}
+
+fn replace(socket: &mut Socket, value: &Table) -> Result<(), NetlinkError> {
+    let observed = observe(socket)?.unwrap_or_default();
+    if let Some(standing) = &observed.structure
+        && can_change_in_place(standing, &value.masquerade)
+        && transaction(socket, |batch| write_in_place(batch, standing, &observed.sets, value)).is_ok()
+    {
+        return Ok(());
+    }
+    transaction(socket, |batch| {
+        write_absence(batch);
+        write_table(batch, value);
+    })
+}
+
+fn transaction(socket: &mut Socket, content: impl FnOnce(&mut Batch)) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
     frame(&mut batch, abi::BATCH_BEGIN);
-    match change {
-        TableChange::Replace(table) => {
-            write_absence(&mut batch);
-            write_table(&mut batch, table);
-        }
-        TableChange::Elements { add, remove } => {
-            write_elements(&mut batch, Action::Remove, remove);
-            write_elements(&mut batch, Action::Add, add);
-        }
-        TableChange::Delete => write_absence(&mut batch),
-    }
+    content(&mut batch);
     frame(&mut batch, abi::BATCH_END);
     socket.transaction(&mut batch)
 }
@@ -78,6 +104,45 @@ fn write_table(batch: &mut Batch, value: &Table) {
     }
     if !value.masquerade.is_empty() {
         write_chain(batch);
+    }
+    for masquerade in &value.masquerade {
+        write_rule(batch, *masquerade);
+    }
+}
+
+/// There must be a chain to keep, and new sets come last in a table: those of IPv4 can't be added before those of IPv6.
+fn can_change_in_place(standing: &[Masquerade], wanted: &[Masquerade]) -> bool {
+    let first = |list: &[Masquerade]| list.first().map(|masquerade| masquerade.family);
+    let (standing, wanted) = (first(standing), first(wanted));
+    standing.is_some() && wanted.is_some() && (standing == wanted || standing == Some(Family::V4))
+}
+
+/// Changes a table of ours without taking away what stays.
+fn write_in_place(
+    batch: &mut Batch,
+    standing: &[Masquerade],
+    elements: &BTreeMap<SetName, BTreeSet<Cidr>>,
+    value: &Table,
+) {
+    message(batch, msg::DELRULE, 0).str(rule::TABLE, NFT_TABLE).str(rule::CHAIN, CHAIN);
+    let wanted: BTreeSet<SetName> = value.set_names().collect();
+    for masquerade in standing {
+        for name in SetName::of_family(masquerade.family).filter(|name| !wanted.contains(name)) {
+            message(batch, msg::DELSET, 0).str(set::TABLE, NFT_TABLE).str(set::NAME, name.as_str());
+        }
+    }
+    for (index, name) in value.set_names().enumerate() {
+        let want: BTreeSet<Cidr> = value.elements(name).collect();
+        let have = elements.get(&name);
+        if have.is_none() {
+            write_set(batch, name, index as u32 + 1);
+        }
+        let none = BTreeSet::new();
+        let have = have.unwrap_or(&none);
+        let gone: Vec<Cidr> = have.difference(&want).copied().collect();
+        let new: Vec<Cidr> = want.difference(have).copied().collect();
+        elements::write(batch, Action::Remove, name, &gone);
+        elements::write(batch, Action::Add, name, &new);
     }
     for masquerade in &value.masquerade {
         write_rule(batch, *masquerade);
