@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::diff::Changes;
 use hopwise_core::family::PerFamily;
-use hopwise_core::host::{Capabilities, HostView, IptablesChain, NetfilterView, SysctlKey};
+use hopwise_core::host::{Capabilities, HostView, IptablesChain, Lookup, NetfilterView, SysctlKey};
 use hopwise_core::netfilter::ObservedTable;
 use hopwise_core::observed::{Observed, ObservedAccepts};
 use hopwise_core::report::Report;
@@ -125,6 +125,11 @@ impl Kernel {
         lookups: &BTreeSet<IpAddr>,
     ) -> Result<HostView, KernelError> {
         Ok(observe::host::view(&mut self.route, self.capabilities, pod_networks, lookups)?)
+    }
+
+    /// Asks the kernel how it would reach each address, as [`Kernel::host_view`] does.
+    pub fn lookups(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, Lookup>, KernelError> {
+        Ok(observe::host::look_up(&mut self.route, addresses)?)
     }
 
     /// Reads what foreign netfilter rules would do to forwarded packets.

@@ -109,7 +109,7 @@ impl<'c> Writer<'_, 'c> {
                     self.record(Op::LinkAdd(link), Err(error));
                 }
                 Some(uplink) => {
-                    rt::link::add_vxlan(&mut self.batch, link, uplink.index, &op::alias(link));
+                    rt::link::add_vxlan(&mut self.batch, link, uplink.index);
                     self.ops.push(Op::LinkAdd(link));
                     // The rest of the same change; they fail when it does.
                     self.ops.extend([Op::LinkFinish(link); rt::link::ADD_VXLAN_MESSAGES - 1]);

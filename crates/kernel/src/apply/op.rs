@@ -2,7 +2,6 @@
 
 use hopwise_core::diff::{Changes, RouteChange, TableChange};
 use hopwise_core::host::{IptablesChain, SysctlKey};
-use hopwise_core::mark::LINK_ALIAS;
 use hopwise_core::name::LinkName;
 use hopwise_core::object::{
     Address, FdbEntry, FdbKey, Neighbour, NeighbourKey, NextHop, RouteKey, Rule, VxlanLink,
@@ -35,11 +34,6 @@ pub(super) enum Op<'c> {
     LinkDelete(&'c LinkName),
     Table(&'c TableChange),
     Accepts(&'c (IptablesChain, Vec<AcceptRule>)),
-}
-
-/// The alias of a VXLAN device of ours.
-pub(super) fn alias(link: &VxlanLink) -> String {
-    format!("{LINK_ALIAS} VXLAN {} to peers off the link", link.vni)
 }
 
 impl Op<'_> {
@@ -102,7 +96,7 @@ impl Op<'_> {
             Op::Table(change) => changes.table = Some(change.clone()),
             Op::Accepts(accepts) => changes.forward_accepts.push(accepts.clone()),
         }
-        format!("{changes:?}")
+        changes.commands().join("; ")
     }
 
     /// A refusal of it.

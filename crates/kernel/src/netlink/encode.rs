@@ -32,6 +32,11 @@ impl Batch {
         self.starts.is_empty()
     }
 
+    /// The messages as they stand, sequence numbers not given yet.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Forgets the messages, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -12,3 +12,6 @@ mod socket;
 pub use decode::{Attribute, Attributes, Message, Messages};
 pub use encode::{Batch, MessageWriter, Nested};
 pub use socket::{NetlinkError, Socket};
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ pub(crate) fn view(
             },
         )?);
     }
-    view.lookups = look_up(socket, lookups).map_err(|error| ("route lookups", error))?;
+    view.lookups = look_up(socket, lookups)?;
     view.sysctls = sysctl::read(&sysctl_keys(&view));
     Ok(view)
 }
@@ -80,10 +80,10 @@ fn matters(route: &rt::route::RouteMessage, pod_networks: &[Cidr]) -> bool {
 }
 
 /// Asks the kernel about each address, many questions in a datagram.
-fn look_up(
+pub(crate) fn look_up(
     socket: &mut Socket,
     addresses: &BTreeSet<IpAddr>,
-) -> Result<BTreeMap<IpAddr, Lookup>, crate::netlink::NetlinkError> {
+) -> Result<BTreeMap<IpAddr, Lookup>, Failed> {
     let mut answers = BTreeMap::new();
     let mut open: Vec<IpAddr> = addresses.iter().copied().collect();
     for fib_match in [true, false] {
@@ -92,7 +92,7 @@ fn look_up(
             rt::route::lookup(&mut batch, *address, fib_match);
         }
         let mut unclear = Vec::new();
-        socket.ask(&mut batch, |index, answer| {
+        let asked = socket.ask(&mut batch, |index, answer| {
             let Some(address) = open.get(index).copied() else { return };
             // A refusal is how the kernel says that no route leads there: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL.
             let lookup = answer.map_or(Some(Lookup::Unreachable), |message| {
@@ -102,7 +102,8 @@ fn look_up(
                 Some(lookup) => drop(answers.insert(address, lookup)),
                 None => unclear.push(address),
             }
-        })?;
+        });
+        asked.map_err(|error| ("route lookups", error))?;
         open = unclear;
     }
     Ok(answers)

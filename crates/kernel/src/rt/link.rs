@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use hopwise_core::mark::LINK_ALIAS;
 use hopwise_core::name::{LinkName, MacAddr};
 use hopwise_core::object::VxlanLink;
 
@@ -171,7 +172,7 @@ pub const ADD_VXLAN_MESSAGES: usize = 3;
 ///
 /// The kernel takes neither an alias nor an address generation mode when it makes a link, and sets the mode after it
 /// brings the link up: three messages, in one datagram, which nothing can come between.
-pub fn add_vxlan(batch: &mut Batch, link: &VxlanLink, uplink: u32, alias: &str) {
+pub fn add_vxlan(batch: &mut Batch, link: &VxlanLink, uplink: u32) {
     {
         let mut message = batch.message(libc::RTM_NEWLINK, CREATE, &header(0, 0, 0));
         message
@@ -190,7 +191,7 @@ pub fn add_vxlan(batch: &mut Batch, link: &VxlanLink, uplink: u32, alias: &str) 
     }
     {
         let mut message = batch.message(libc::RTM_NEWLINK, 0, &header(0, 0, 0));
-        message.str(IFLA_IFNAME, link.name.as_str()).str(IFLA_IFALIAS, alias);
+        message.str(IFLA_IFNAME, link.name.as_str()).str(IFLA_IFALIAS, &format!("{LINK_ALIAS}vxlan"));
         message
             .nested(IFLA_AF_SPEC)
             .nested(libc::AF_INET6 as u16)

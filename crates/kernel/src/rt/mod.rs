@@ -43,3 +43,5 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
+#[cfg(test)]
+mod tests;

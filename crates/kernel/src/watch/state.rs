@@ -345,3 +345,6 @@ impl State {
 fn address_key(address: &AddressMessage) -> (u32, IpAddr, u8) {
     (address.link, address.address, address.prefix_len)
 }
+
+#[cfg(test)]
+mod tests;
