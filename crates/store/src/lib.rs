@@ -1,7 +1,7 @@
 //! Where the cluster view comes from.
 //!
 //! A [`ClusterStore`] turns an outside source into complete [`ClusterView`]s. It has none until its first list is
-//! complete; whoever plans uses the saved view until then.
+//! complete; whoever plans uses the saved view ([`saved`]) until then.
 //!
 //! # What a store owes its user
 //!
@@ -16,6 +16,11 @@
 //!   events, and a lost lease, a re-created Node object or a deleted file is made good without anybody asking.
 //! * *Trouble* is an event, never an end: the last view stays good, and the store goes on trying with a back-off of its
 //!   own. Every [`StoreEvent::Trouble`] is followed by a [`StoreEvent::Recovered`] with the same value once it is over.
+#![deny(unsafe_code)]
+
+mod disk;
+pub mod file;
+pub mod saved;
 
 use std::future::Future;
 use std::sync::Arc;
