@@ -1,6 +1,6 @@
 //! [`Planner`]: a plan that follows its inputs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct Planner {
     uplink_notes: Vec<Note>,
     /// How many peers with pods are reached by VXLAN.
     tunnels: PerFamily<usize>,
-    missing_lookups: BTreeSet<IpAddr>,
+    missing_lookups: BTreeSet<(IpAddr, NodeName)>,
     plan: NodePlan,
     desired: Desired,
 }
@@ -92,8 +92,8 @@ impl Planner {
     /// The addresses of peers that the host view has no lookup for; part of what [`super::lookup_targets`] names. Peers
     /// that they belong to count as unreachable: look the addresses up and hand them to [`Planner::set_lookups`] before
     /// the changes are applied.
-    pub fn missing_lookups(&self) -> &BTreeSet<IpAddr> {
-        &self.missing_lookups
+    pub fn missing_lookups(&self) -> BTreeSet<IpAddr> {
+        self.missing_lookups.iter().map(|(address, _)| *address).collect()
     }
 
     /// Takes in another view of the cluster.
@@ -117,19 +117,25 @@ impl Planner {
         self.change_nodes(&changes)
     }
 
-    /// Takes in changed nodes.
+    /// Takes in changed nodes. One that is both removed and upserted is upserted.
     pub fn update(&mut self, delta: ViewDelta) -> Touched {
         let nodes = &mut Arc::make_mut(&mut self.view).nodes;
-        let mut changes = Vec::new();
+        // A node may come up more than once: what counts is what it was before all of it, and what it is after.
+        let mut before: BTreeMap<NodeName, Option<Arc<Node>>> = BTreeMap::new();
         for name in delta.removed {
-            if let Some(old) = nodes.remove(&name) {
-                changes.push((name, Some(old), None));
-            }
+            let old = nodes.remove(&name);
+            before.entry(name).or_insert(old);
         }
         for node in delta.upserted {
-            let old = nodes.insert(node.name.clone(), Arc::clone(&node));
-            changes.push((node.name.clone(), old, Some(node)));
+            let name = node.name.clone();
+            let old = nodes.insert(name.clone(), node);
+            before.entry(name).or_insert(old);
         }
+        let change = |(name, old): (NodeName, _)| {
+            let new = nodes.get(&name).cloned();
+            (name, old, new)
+        };
+        let changes: Vec<NodeChange> = before.into_iter().map(change).collect();
         self.change_nodes(&changes)
     }
 
@@ -148,9 +154,8 @@ impl Planner {
         for cidr in lookup::changed_destinations(&former.routes, &self.host.routes) {
             dirty.extend(self.claims.overlapping(cidr).map(|(_, who)| who.node.clone()));
         }
-        self.missing_lookups = lookup::targets(&self.view, &self.config)
-            .filter(|address| !self.host.lookups.contains_key(address))
-            .collect();
+        self.missing_lookups =
+            self.view.nodes.iter().flat_map(|(name, node)| self.missing_of(name, node)).collect();
         let mut touched = Touched::default();
         self.replan(dirty, true, &mut touched);
         touched
@@ -160,7 +165,12 @@ impl Planner {
     pub fn set_lookups(&mut self, lookups: impl IntoIterator<Item = (IpAddr, Lookup)>) -> Touched {
         let mut dirty = BTreeSet::new();
         for (address, lookup) in lookups {
-            self.missing_lookups.remove(&address);
+            let of_address = (address, NodeName::lowest())..;
+            let waiting =
+                self.missing_lookups.range(of_address).take_while(|(missing, _)| *missing == address);
+            for entry in waiting.cloned().collect::<Vec<_>>() {
+                self.missing_lookups.remove(&entry);
+            }
             if self.host.lookups.insert(address, lookup) != Some(lookup) {
                 dirty.extend(self.claims.owner_of_address(address).cloned());
             }
@@ -224,7 +234,7 @@ impl Planner {
             added.extend(new_claims.difference(&old_claims).cloned());
             self.macs.change((old.as_deref(), new.as_deref()), own, self.config.vxlan_vni, &mut dirty);
             for address in old.iter().flat_map(|node| lookup::targets_of(node, &self.view, &self.config)) {
-                self.missing_lookups.remove(&address);
+                self.missing_lookups.remove(&(address, name.clone()));
             }
             dirty.insert(name.clone());
         }
@@ -277,8 +287,8 @@ impl Planner {
         for name in dirty {
             let node = self.view.nodes.get(&name).filter(|_| name != self.config.node);
             let new = node.map(|node| peer::plan_peer(self.inputs(), node));
-            let wanted = node.into_iter().flat_map(|node| lookup::targets_of(node, &self.view, &self.config));
-            self.missing_lookups.extend(wanted.filter(|address| !self.host.lookups.contains_key(address)));
+            let missing = node.map(|node| self.missing_of(&name, node)).unwrap_or_default();
+            self.missing_lookups.extend(missing);
             if new.as_ref() == self.plan.peers.get(&name) {
                 continue;
             }
@@ -297,6 +307,13 @@ impl Planner {
             }
             self.plan.peers.insert(name, new);
         }
+    }
+
+    /// The addresses of a node that are to be looked up and have not been.
+    fn missing_of(&self, name: &NodeName, node: &Node) -> Vec<(IpAddr, NodeName)> {
+        let targets = lookup::targets_of(node, &self.view, &self.config);
+        let missing = targets.filter(|address| !self.host.lookups.contains_key(address));
+        missing.map(|address| (address, name.clone())).collect()
     }
 
     fn plan_node(&mut self) {
