@@ -51,10 +51,11 @@ fn beside(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.tmp"))
 }
 
+/// Looks first: on a read-only file system removing what is not there is refused for the file system's sake.
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    match path.symlink_metadata() {
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
     }
 }
 

@@ -40,6 +40,12 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How long a file may be missing or wrong before anybody is told.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// A file that somebody writes in place is left alone until it is closed, or was not written to for so long.
+const WRITER: Duration = Duration::from_secs(1);
+
+/// And even if it is written to all the time, for no longer than this.
+const ENDLESS_WRITER: Duration = Duration::from_secs(10);
+
 /// The slow check, where inotify works and where it doesn't.
 const SLOW_CHECK: Duration = Duration::from_secs(10);
 const SLOW_CHECK_ALONE: Duration = Duration::from_secs(1);
@@ -99,6 +105,8 @@ struct Due {
     settled: Option<(Instant, Instant)>,
     /// Look at the inventory again, which was being written or was wrong.
     inventory_again: Option<Instant>,
+    /// The inventory is being written: since when, and until when to leave it alone.
+    writer: Option<(Instant, Instant)>,
     /// When an inventory that is wrong is told.
     doubt: Option<Instant>,
     publication: Option<Instant>,
@@ -168,6 +176,16 @@ impl FileStore {
         self.dirty.inventory |= changed.trail || changed.everything;
         self.dirty.data_dir |= changed.everything;
         self.dirty.data.extend(changed.data);
+        match changed.writer {
+            Some(true) => {
+                let since = self.due.writer.map_or(now, |(since, _)| since);
+                let until = (now + WRITER).min(since + ENDLESS_WRITER);
+                self.due.writer = Some((since, until));
+                self.due.inventory_again = Some(until);
+            }
+            Some(false) => self.due.writer = None,
+            None => {}
+        }
         let first = self.due.settled.map_or(now, |(first, _)| first);
         self.due.settled = Some((first, (now + QUIET).min(first + PATIENCE)));
     }
@@ -202,7 +220,9 @@ impl FileStore {
         if slow_check || self.dirty.inventory || self.dirty.data_dir {
             self.watch_again();
             self.dirty.inventory |= slow_check && self.inventory.looks_changed();
-            self.dirty.data_dir |= slow_check && self.data.as_ref().is_some_and(NodeDataDir::looks_changed);
+            let data = self.data.as_ref();
+            self.dirty.data_dir |=
+                data.is_some_and(|data| data.is_another() || slow_check && data.looks_changed());
         }
         let names = std::mem::take(&mut self.dirty.data);
         if std::mem::take(&mut self.dirty.data_dir) {
@@ -241,6 +261,10 @@ impl FileStore {
     }
 
     fn read_inventory(&mut self, now: Instant) {
+        if let Some((_, until)) = self.due.writer.filter(|(_, until)| *until > now) {
+            self.due.inventory_again = Some(until);
+            return;
+        }
         match self.inventory.read() {
             Reading::View(view) => {
                 self.inventory_is_good();
@@ -294,12 +318,10 @@ impl FileStore {
                 }
             }
         }
-        let published: Vec<NodeName> =
-            news.iter().filter(|(_, data)| data.is_some()).map(|(node, _)| node.clone()).collect();
-        self.pending.extend(self.current.put_published(news));
-        for node in &published {
+        for (node, _) in news.iter().filter(|(_, data)| data.is_some()) {
             self.check_publisher(node);
         }
+        self.pending.extend(self.current.put_published(news));
     }
 
     /// Tells when a node publishes, and rightly, without being in the inventory.

@@ -21,7 +21,7 @@ fn bytes() -> Vec<u8> {
     encode(&view)
 }
 
-fn check(bytes: &[u8], expected: Expect) {
+fn check(bytes: &[u8], expected: &Expect) {
     let error = decode(bytes).unwrap_err();
     let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     expected.assert_eq(&format!("{error}{source}"));
@@ -42,64 +42,67 @@ fn the_format_is_this() {
 #[test]
 fn what_is_wrong_is_told_apart() {
     let good = bytes();
-    check(b"", expect!["it is torn: it ends after 0 bytes, within its first line"]);
-    check(b"hopw", expect!["it is torn: it ends after 4 bytes, within its first line"]);
-    check(b"hopwise-view 1 2", expect!["it is torn: it ends after 16 bytes, within its first line"]);
-    check(&good[..good.len() - 1], expect!["it is torn: 190 bytes of 191 are there"]);
-    check(&[&good[..], b"\n"].concat(), expect!["there are 1 bytes too many after its end"]);
+    check(b"", &expect!["it is torn: it ends after 0 bytes, within its first line"]);
+    check(b"hopw", &expect!["it is torn: it ends after 4 bytes, within its first line"]);
+    check(b"hopwise-view 1 2", &expect!["it is torn: it ends after 16 bytes, within its first line"]);
+    check(&good[..good.len() - 1], &expect!["it is torn: 190 bytes of 191 are there"]);
+    check(&[&good[..], b"\n"].concat(), &expect!["there are 1 bytes too many after its end"]);
     check(
         b"{\"kind\": \"NodeList\"}",
-        expect![[
+        &expect![[
             r#"it is not a saved view of Hopwise's: its first line is not "hopwise-view VERSION LENGTH CRC32""#
         ]],
     );
     check(
         b"hopwise-views are nice\n",
-        expect![[
+        &expect![[
             r#"it is not a saved view of Hopwise's: its first line is not "hopwise-view VERSION LENGTH CRC32""#
         ]],
     );
     check(
         &[b"hopwise-view 1 ".as_slice(), &[b'9'; 100]].concat(),
-        expect![[
+        &expect![[
             r#"it is not a saved view of Hopwise's: its first line is not "hopwise-view VERSION LENGTH CRC32""#
         ]],
     );
     check(
         b"hopwise-view 0 2 00000000\n{}",
-        expect![[
+        &expect![[
             r#"it is not a saved view of Hopwise's: its first line is not "hopwise-view VERSION LENGTH CRC32""#
         ]],
     );
     check(
         b"hopwise-view 2 some other header\nand content",
-        expect!["its format is version 2, newer than 1, the newest that this Hopwise reads"],
+        &expect!["its format is version 2, newer than 1, the newest that this Hopwise reads"],
     );
     let mut zeroed = good.clone();
     let middle = zeroed.len() / 2;
     zeroed[middle..].fill(0);
-    check(&zeroed, expect!["its checksum is 6c0e1896, not e2c45f2a: it was altered or its blocks were lost"]);
+    check(
+        &zeroed,
+        &expect!["its checksum is 6c0e1896, not e2c45f2a: it was altered or its blocks were lost"],
+    );
     check(
         &with_header("{}", 1),
-        expect!["its content can't be read: missing field `networks` at line 1 column 2"],
+        &expect!["its content can't be read: missing field `networks` at line 1 column 2"],
     );
     let text = String::from_utf8(good).unwrap();
     let payload = text.split_once('\n').unwrap().1;
     check(
         &with_header(&payload.replace("10.244.1.0/24", "10.244.1.1/24"), 1),
-        expect![
+        &expect![
             "its content can't be read: 10.244.1.1/24 has host bits set; did you mean 10.244.1.0/24? at line 1 column 148"
         ],
     );
     check(
         &with_header(&payload.replace("\"a\"", "\"A\""), 1),
-        expect![[
+        &expect![[
             r#"a value in it can't be used: nodes[0]: "A" is not a node name: use lower-case letters, digits, '-' and '.', at most 253 characters; delete the file"#
         ]],
     );
     check(
         &with_header(&payload.replace("\"nodes\"", "\"settings\":{\"mtu\":1},\"nodes\""), 1),
-        expect![
+        &expect![
             "its content can't be read: unknown field `settings`, expected one of `pods`, `services`, `nodes`, `fabric` at line 1 column 62"
         ],
     );

@@ -5,97 +5,101 @@ use hopwise_core::config;
 
 use super::Settings;
 
-fn check(json: &str, expected: Expect) {
+fn check(json: &str, expected: &Expect) {
     let wire: Settings = serde_json::from_str(json).unwrap();
     expected.assert_eq(&config::Settings::try_from(&wire).expect_err(json).to_string());
 }
 
 #[test]
 fn what_is_out_of_range_names_the_range() {
-    check("{\"mode\":\"autto\"}", expect![[r#"mode: "autto" is not a mode; did you mean auto?"#]]);
+    check(r#"{"mode":"autto"}"#, &expect![[r#"mode: "autto" is not a mode; did you mean auto?"#]]);
     check(
-        "{\"mode\":\"ipip\"}",
-        expect![[r#"mode: "ipip" is not a mode; write one of auto, direct, vxlan, fabric"#]],
+        r#"{"mode":"ipip"}"#,
+        &expect![[r#"mode: "ipip" is not a mode; write one of auto, direct, vxlan, fabric"#]],
     );
-    check("{\"vxlanVni\":0}", expect!["vxlanVni: 0 is out of range; write a number from 1 to 16777215"]);
+    check(r#"{"vxlanVni":0}"#, &expect!["vxlanVni: 0 is out of range; write a number from 1 to 16777215"]);
     check(
-        "{\"vxlanVni\":16777216}",
-        expect!["vxlanVni: 16777216 is out of range; write a number from 1 to 16777215"],
+        r#"{"vxlanVni":16777216}"#,
+        &expect!["vxlanVni: 16777216 is out of range; write a number from 1 to 16777215"],
     );
-    check("{\"vxlanPort\":0}", expect!["vxlanPort: 0 is out of range; write a number from 1 to 65535"]);
+    check(r#"{"vxlanPort":0}"#, &expect!["vxlanPort: 0 is out of range; write a number from 1 to 65535"]);
     check(
-        "{\"vxlanPort\":65536}",
-        expect!["vxlanPort: 65536 is out of range; write a number from 1 to 65535"],
-    );
-    check(
-        "{\"routeTable\":0}",
-        expect!["routeTable: 0 is out of range; write a number from 1 to 4294967295"],
+        r#"{"vxlanPort":65536}"#,
+        &expect!["vxlanPort: 65536 is out of range; write a number from 1 to 65535"],
     );
     check(
-        "{\"routeTable\":255}",
-        expect![
+        r#"{"routeTable":0}"#,
+        &expect!["routeTable: 0 is out of range; write a number from 1 to 4294967295"],
+    );
+    check(
+        r#"{"routeTable":255}"#,
+        &expect![
             "routeTable: 255 is the table `local`, which the kernel keeps for itself; write 254 for `main`, or a number that `ip rule` does not show"
         ],
     );
     check(
-        "{\"routeTable\":4294967296}",
-        expect!["routeTable: 4294967296 is out of range; write a number from 1 to 4294967295"],
+        r#"{"routeTable":4294967296}"#,
+        &expect!["routeTable: 4294967296 is out of range; write a number from 1 to 4294967295"],
     );
     check(
-        "{\"rulePriority\":32766}",
-        expect!["rulePriority: 32766 is out of range; write a number from 1 to 32765"],
+        r#"{"rulePriority":32766}"#,
+        &expect!["rulePriority: 32766 is out of range; write a number from 1 to 32765"],
     );
     check(
-        "{\"routeMetric\":4294967296}",
-        expect!["routeMetric: 4294967296 is out of range; write a number from 0 to 4294967295"],
+        r#"{"routeMetric":4294967296}"#,
+        &expect!["routeMetric: 4294967296 is out of range; write a number from 0 to 4294967295"],
     );
     check(
-        "{\"mtu\":67}",
-        expect![
+        r#"{"mtu":67}"#,
+        &expect![
             "mtu: an MTU of 67 bytes can't be used; write a number from 68 to 65535, or leave it out to use the uplink's own"
         ],
     );
     check(
-        "{\"mtu\":65536}",
-        expect![
+        r#"{"mtu":65536}"#,
+        &expect![
             "mtu: an MTU of 65536 bytes can't be used; write a number from 68 to 65535, or leave it out to use the uplink's own"
         ],
     );
     check(
-        "{\"mtu\":18446744073709551615}",
-        expect![
+        r#"{"mtu":18446744073709551615}"#,
+        &expect![
             "mtu: an MTU of 18446744073709551615 bytes can't be used; write a number from 68 to 65535, or leave it out to use the uplink's own"
         ],
     );
     check(
-        "{\"masqueradeExempt\":[\"172.16.0.0/12\",\"10.0.0.1/8\"]}",
-        expect!["masqueradeExempt[1]: 10.0.0.1/8 has host bits set; write 10.0.0.0/8"],
+        r#"{"masqueradeExempt":["172.16.0.0/12","10.0.0.1/8"]}"#,
+        &expect!["masqueradeExempt[1]: 10.0.0.1/8 has host bits set; write 10.0.0.0/8"],
     );
+}
+
+#[test]
+fn what_chooses_no_link_is_refused() {
     check(
-        "{\"uplink\":{\"name\":\"a/b\"}}",
-        expect![[
+        r#"{"uplink":{"name":"a/b"}}"#,
+        &expect![[
             r#"uplink.name: "a/b" is not a link name; write 1 to 15 characters without '/', ':' or white space, as `ip link` shows it"#
         ]],
     );
     check(
-        "{\"uplink\":{\"regex\":\"eth[\"}}",
-        expect![[
+        r#"{"uplink":{"regex":"eth["}}"#,
+        &expect![[
             r#"uplink.regex: "eth[" is not a regular expression (unclosed character class); write one that matches whole link names, for example "eth[0-9]+""#
         ]],
     );
     check(
-        "{\"uplink\":{\"regex\":\"eth(?=0)\"}}",
-        expect![[
+        r#"{"uplink":{"regex":"eth(?=0)"}}"#,
+        &expect![[
             r#"uplink.regex: "eth(?=0)" is not a regular expression (look-around, including look-ahead and look-behind, is not supported); write one that matches whole link names, for example "eth[0-9]+""#
         ]],
     );
     check(
-        "{\"uplink\":{\"address\":\"eth0\"}}",
-        expect![[r#"uplink.address: "eth0" is not an IP address; write it as 192.0.2.1 or 2001:db8::1"#]],
+        r#"{"uplink":{"address":"eth0"}}"#,
+        &expect![[r#"uplink.address: "eth0" is not an IP address; write it as 192.0.2.1 or 2001:db8::1"#]],
     );
     check(
-        "{\"uplink\":{\"canReach\":\"10.0.0.0/8\"}}",
-        expect![[
+        r#"{"uplink":{"canReach":"10.0.0.0/8"}}"#,
+        &expect![[
             r#"uplink.canReach: "10.0.0.0/8" is not an IP address; leave off the prefix length: write 10.0.0.0"#
         ]],
     );
@@ -103,8 +107,8 @@ fn what_is_out_of_range_names_the_range() {
 
 #[test]
 fn an_empty_form_says_nothing() {
-    let wire: Settings = serde_json::from_str("{}").unwrap();
+    let wire: Settings = serde_json::from_str(r#"{}"#).unwrap();
     assert!(wire.is_empty());
     assert_eq!(config::Settings::try_from(&wire).unwrap(), config::Settings::default());
-    assert_eq!(serde_json::to_string(&Settings::from(&config::Settings::default())).unwrap(), "{}");
+    assert_eq!(serde_json::to_string(&Settings::from(&config::Settings::default())).unwrap(), r#"{}"#);
 }

@@ -48,6 +48,11 @@ impl Stamp {
         let [dev, ino, size] = [m.dev(), m.ino(), m.size()].map(u64::cast_signed);
         Some(Stamp([dev, ino, size, m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()]))
     }
+
+    /// Which file it is, whatever its content: device and inode.
+    pub fn file(self) -> [i64; 2] {
+        [self.0[0], self.0[1]]
+    }
 }
 
 impl InventoryFile {

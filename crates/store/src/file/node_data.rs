@@ -40,7 +40,12 @@ impl NodeDataDir {
         &self.dir
     }
 
-    /// Whether entries were made or removed since the last scan, or it is another directory.
+    /// Whether it is another directory than at the last scan, or came or went.
+    pub fn is_another(&self) -> bool {
+        Stamp::of(&self.dir).map(Stamp::file) != self.stamp.map(Stamp::file)
+    }
+
+    /// Whether entries were made or removed since the last scan.
     pub fn looks_changed(&self) -> bool {
         Stamp::of(&self.dir) != self.stamp
     }

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 /// More symbolic links than this are a loop (`MAXSYMLINKS` of the kernel).
 const MAX_LINKS: usize = 40;
 
-/// What happens to entries of a directory. Not `IN_MODIFY`: a file that is being written is read once it is closed.
+/// What happens to entries of a directory.
 const MASK: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_MOVED_FROM)
@@ -23,6 +23,13 @@ const MASK: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
+
+/// And where files stand that others may write in place, `IN_MODIFY`: not to read them then, but to know that there is a
+/// writer, and to wait until it closes the file.
+const MASK_OF_TRAIL: AddWatchFlags = MASK.union(AddWatchFlags::IN_MODIFY);
+
+/// Adds to a directory's mask instead of replacing it.
+const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD);
 
 /// What lies at the end of a path may be reached through symbolic links, each of which may be exchanged.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,6 +122,8 @@ struct Interest {
 pub struct Changed {
     /// Something on a trail.
     pub trail: bool,
+    /// Whether a file on a trail is being written (the last that is known); `None`: no news.
+    pub writer: Option<bool>,
     /// Files of the node data directory.
     pub data: BTreeSet<OsString>,
     /// Events were lost, or a watched directory is gone: anything may have changed.
@@ -141,7 +150,9 @@ impl Watch {
         let dirs =
             names.map(|(dir, names)| (dir.as_path(), Some(names))).chain(data_dir.map(|dir| (dir, None)));
         for (dir, names) in dirs {
-            let descriptor = match self.inotify.get_ref().0.add_watch(dir, MASK) {
+            // The union, where it is watched already: one directory can be both.
+            let mask = if names.is_some() { MASK_OF_TRAIL } else { MASK } | MASK_ADD;
+            let descriptor = match self.inotify.get_ref().0.add_watch(dir, mask) {
                 Ok(descriptor) => descriptor,
                 // Gone since we looked: the directory above tells when it comes back.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
@@ -199,20 +210,23 @@ fn note(dirs: &HashMap<WatchDescriptor, Interest>, event: &InotifyEvent, changed
         changed.everything = true;
     }
     let Some(name) = &event.name else { return };
-    if event.mask.contains(AddWatchFlags::IN_CREATE) && is_being_written(&interest.path, name) {
-        return;
-    }
+    let is_written = event.mask.contains(AddWatchFlags::IN_MODIFY)
+        || event.mask.contains(AddWatchFlags::IN_CREATE) && has_writer(&interest.path, name);
     if interest.trail.contains(name) {
-        changed.trail = true;
+        // Another mode or owner says nothing about a writer.
+        if !event.mask.contains(AddWatchFlags::IN_ATTRIB) {
+            changed.writer = Some(is_written);
+        }
+        changed.trail |= !is_written;
     }
-    if interest.data.is_some() {
+    if interest.data.is_some() && !is_written {
         changed.data.insert(name.clone());
     }
 }
 
 /// A regular file that was just created has a writer, whose close is an event of its own; half of it read as the whole
 /// would be a cluster with half its nodes. A hard link, like a symbolic one, has none.
-fn is_being_written(dir: &Path, name: &OsStr) -> bool {
+fn has_writer(dir: &Path, name: &OsStr) -> bool {
     use std::os::unix::fs::MetadataExt;
     dir.join(name).symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
 }

@@ -26,7 +26,7 @@ fn view(n_nodes: usize) -> ClusterView {
     hopwise_api::inventory::parse(&text, Path::new("x")).unwrap()
 }
 
-fn check(result: Result<impl std::fmt::Debug, SavedError>, dir: &Path, expected: Expect) {
+fn check(result: Result<impl std::fmt::Debug, SavedError>, dir: &Path, expected: &Expect) {
     let error = result.unwrap_err();
     let text = format!("{error}: {}", error.source().unwrap());
     expected.assert_eq(&text.replace(dir.to_str().unwrap(), "DIR"));
@@ -63,13 +63,31 @@ fn what_is_no_saved_view_is_told_and_replaced() {
     save(dir.path(), &view(2)).unwrap();
     let whole = std::fs::read(&file).unwrap();
     for (bytes, expected) in [
-        (&whole[..100], expect![[""]]),
-        (b"", expect![[""]]),
-        (b"kind: Node\n", expect![[""]]),
-        (b"hopwise-view 7 x\n", expect![[""]]),
+        (
+            &whole[..100],
+            expect!["the saved view DIR/view can't be used: it is torn: 100 bytes of 293 are there"],
+        ),
+        (
+            b"",
+            expect![
+                "the saved view DIR/view can't be used: it is torn: it ends after 0 bytes, within its first line"
+            ],
+        ),
+        (
+            b"kind: Node\n",
+            expect![[
+                r#"the saved view DIR/view can't be used: it is not a saved view of Hopwise's: its first line is not "hopwise-view VERSION LENGTH CRC32""#
+            ]],
+        ),
+        (
+            b"hopwise-view 7 x\n",
+            expect![
+                "the saved view DIR/view can't be used: its format is version 7, newer than 1, the newest that this Hopwise reads"
+            ],
+        ),
     ] {
         std::fs::write(&file, bytes).unwrap();
-        check(load(dir.path()), dir.path(), expected);
+        check(load(dir.path()), dir.path(), &expected);
     }
     // The header alone is not believed when deciding whether to write.
     let mut rotten = whole.clone();
@@ -79,8 +97,16 @@ fn what_is_no_saved_view_is_told_and_replaced() {
     assert_eq!(load(dir.path()).unwrap(), Some(view(2)));
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    check(load(dir.path()), dir.path(), expect![[""]]);
-    check(save(dir.path(), &view(2)), dir.path(), expect![[""]]);
+    check(
+        load(dir.path()),
+        dir.path(),
+        &expect!["can't read the saved view DIR/view: it is not a regular file"],
+    );
+    check(
+        save(dir.path(), &view(2)),
+        dir.path(),
+        &expect!["can't write the saved view DIR/view: Is a directory (os error 21)"],
+    );
 }
 
 /// In a mount namespace of its own, with a file system that is small, then full, then read-only.
@@ -91,19 +117,30 @@ fn a_full_or_read_only_disk_keeps_the_old_view() {
         let dir = tempfile::tempdir().unwrap();
         let unshare: &[&str] =
             if nix::unistd::geteuid().is_root() { &["unshare", "-m"] } else { &["unshare", "-rm"] };
-        let status = again(unshare, test, dir.path()).status().unwrap();
-        assert!(status.success(), "needs root or unprivileged user namespaces");
+        let output = again(unshare, test, dir.path()).output().unwrap();
+        assert!(
+            output.status.success(),
+            "failed inside, or neither root nor unprivileged user namespaces: {output:?}"
+        );
         return;
     };
     let dir = Path::new(&dir);
     mount(Some("small"), dir, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
     save(dir, &view(10)).unwrap();
-    check(save(dir, &view(5_000)), dir, expect![[""]]);
+    check(
+        save(dir, &view(5_000)),
+        dir,
+        &expect!["can't write the saved view DIR/view: No space left on device (os error 28)"],
+    );
     assert_eq!(load(dir).unwrap(), Some(view(10)));
     assert_eq!(dir.read_dir().unwrap().count(), 1, "half a file was left behind");
     save(dir, &view(11)).unwrap();
     mount(Some("small"), dir, Some("tmpfs"), MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>).unwrap();
-    check(save(dir, &view(12)), dir, expect![[""]]);
+    check(
+        save(dir, &view(12)),
+        dir,
+        &expect!["can't write the saved view DIR/view: Read-only file system (os error 30)"],
+    );
     save(dir, &view(11)).expect("nothing to write");
     assert_eq!(load(dir).unwrap(), Some(view(11)));
 }

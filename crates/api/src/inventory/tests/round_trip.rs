@@ -25,7 +25,7 @@ proptest! {
 
 #[test]
 fn a_large_cluster_is_within_the_limits() {
-    let text = crate::arbitrary::large_inventory(5_000);
+    let text = arbitrary::large_inventory(5_000);
     let start = Instant::now();
     let view = parse(&text, Path::new("x")).unwrap();
     eprintln!("5000 nodes, {} bytes: parsed in {:?}", text.len(), start.elapsed());

@@ -63,7 +63,7 @@ async fn deleting_it_keeps_the_view_until_it_is_back() {
     let (mut world, _) = World::with(&inventory(&[("a", 1)])).await;
     fs::remove_file(world.inventory()).unwrap();
     let trouble = world.trouble().await;
-    expect![[""]].assert_eq(&world.text(&trouble));
+    expect!["DIR/inventory.yaml: can't read the inventory: No such file or directory (os error 2); put the inventory there, or name another with --inventory"].assert_eq(&world.text(&trouble));
     world.silence().await;
     fs::write(world.inventory(), inventory(&[("a", 1)])).unwrap();
     assert_eq!(world.recovered().await, trouble);
@@ -76,13 +76,13 @@ async fn missing_at_the_start_is_trouble_and_no_end() {
     let deep = world.dir.path().join("not/yet");
     world.store = store_of(&deep, "a");
     let trouble = world.trouble().await;
-    expect![[""]].assert_eq(&world.text(&trouble));
+    expect!["DIR/not/yet/inventory.yaml: can't read the inventory: No such file or directory (os error 2); put the inventory there, or name another with --inventory"].assert_eq(&world.text(&trouble));
     fs::create_dir(world.dir.path().join("not")).unwrap();
     sleep(Duration::from_millis(20)).await;
     fs::create_dir(&deep).unwrap();
     fs::write(deep.join("inventory.yaml"), inventory(&[("a", 1)])).unwrap();
     assert_eq!(world.recovered().await, trouble);
-    assert_eq!(names(&world.view().await), ["a"]);
+    assert_eq!(names(&*world.view().await), ["a"]);
     fs::remove_dir_all(&deep).unwrap();
     let trouble = world.trouble().await;
     fs::create_dir(&deep).unwrap();
@@ -105,7 +105,7 @@ async fn swapping_a_config_map() {
     };
     mount("..1", &inventory(&[("a", 1)]));
     symlink("..data/inventory.yaml", world.inventory()).unwrap();
-    assert_eq!(names(&world.view().await), ["a"]);
+    assert_eq!(names(&*world.view().await), ["a"]);
     for block in 2..6 {
         mount(&format!("..{block}"), &inventory(&[("a", block)]));
         fs::remove_dir_all(dir.join(format!("..{}", block - 1))).unwrap();
@@ -125,7 +125,7 @@ async fn a_link_to_a_file_elsewhere() {
     symlink("../srv/git/x.yaml", dir.join("etc/inventory.yaml")).unwrap();
     let target = dir.join("srv/git/x.yaml");
     world.store = store_of(&dir.join("etc"), "a");
-    assert_eq!(names(&world.view().await), ["a"]);
+    assert_eq!(names(&*world.view().await), ["a"]);
     fs::write(target, inventory(&[("a", 2)])).unwrap();
     assert_eq!(world.delta().await, (vec!["a".to_owned()], vec![]));
 }
@@ -161,14 +161,16 @@ async fn a_broken_file_keeps_the_last_good_view() {
     let (mut world, _) = World::with(&inventory(&[("a", 1)])).await;
     fs::write(world.inventory(), "networks: {pods: [10.244.0.0/16]}\nnodes:\n  - nam: a\n").unwrap();
     let first = world.trouble().await;
-    expect![[""]].assert_eq(&world.text(&first));
+    expect!["DIR/inventory.yaml:3:5: nodes[0].nam: this key is not known; did you mean name?"]
+        .assert_eq(&world.text(&first));
     // The same problem is not told again, another one is.
     fs::write(world.inventory(), "networks: {pods: [10.244.0.0/16]}\nnodes:\n  - nam: a\n# tried\n").unwrap();
     world.silence().await;
     fs::write(world.inventory(), b"networks:\n  pods: [10.244.0.0/16] # \xff\n").unwrap();
     assert_eq!(world.recovered().await, first);
     let second = world.trouble().await;
-    expect![[""]].assert_eq(&world.text(&second));
+    expect!["DIR/inventory.yaml:2:27: the byte 0xff is not UTF-8; save the file as UTF-8"]
+        .assert_eq(&world.text(&second));
     // Back to what it was: the trouble is over, and there is nothing else to tell.
     fs::write(world.inventory(), inventory(&[("a", 1)])).unwrap();
     assert_eq!(world.recovered().await, second);
@@ -182,7 +184,7 @@ async fn broken_at_the_start_is_trouble_and_no_view() {
     let trouble = world.trouble().await;
     fs::write(world.inventory(), inventory(&[("a", 1)])).unwrap();
     assert_eq!(world.recovered().await, trouble);
-    assert_eq!(names(&world.view().await), ["a"]);
+    assert_eq!(names(&*world.view().await), ["a"]);
 }
 
 /// Root reads everything, so that permissions can't be tested as root; a directory in the file's place always can.
@@ -191,7 +193,7 @@ async fn what_can_not_be_read_is_trouble() {
     let mut world = World::empty();
     fs::create_dir(world.inventory()).unwrap();
     let trouble = world.trouble().await;
-    expect![[""]].assert_eq(&world.text(&trouble));
+    expect!["DIR/inventory.yaml: can't read the inventory: it is not a regular file; name a file that holds an inventory with --inventory"].assert_eq(&world.text(&trouble));
     fs::remove_dir(world.inventory()).unwrap();
     fs::write(world.inventory(), inventory(&[("a", 1)])).unwrap();
     // Between the two the file may have been seen missing.
@@ -225,17 +227,42 @@ async fn networks_and_settings_make_a_view() {
     assert_eq!(world.view().await.networks.pods[0].prefix_len(), 8);
 }
 
-/// A writer that never closes the file is no event; the slow check sees the file's stamp.
+/// A file that somebody writes in place, bit by bit, is read when it is closed; if it never is, when nothing comes any more.
+#[tokio::test]
+async fn a_slow_writer_is_waited_for() {
+    let (mut world, _) = World::with(&inventory(&[("a", 1), ("b", 2)])).await;
+    let mut file = fs::File::create(world.inventory()).unwrap();
+    for line in inventory(&[("a", 1), ("b", 2), ("c", 3)]).lines() {
+        writeln!(file, "{line}").unwrap();
+        // Something else happens to the file meanwhile.
+        fs::set_permissions(world.inventory(), fs::Permissions::from_mode(0o640)).unwrap();
+        let early =
+            tokio::time::timeout(Duration::from_millis(30), crate::ClusterStore::next(&mut world.store))
+                .await;
+        assert!(early.is_err(), "{early:?}");
+    }
+    drop(file);
+    assert_eq!(world.delta().await, (vec!["c".to_owned()], vec![]));
+    let mut file = fs::OpenOptions::new().append(true).open(world.inventory()).unwrap();
+    writeln!(file, "  - name: d").unwrap();
+    world.silence().await;
+    assert_eq!(world.delta().await, (vec!["d".to_owned()], vec![]));
+}
+
+/// A write through a hard link in another directory is no event here; the slow check sees the file's stamp.
 #[tokio::test]
 async fn what_inotify_does_not_tell_the_slow_check_finds() {
     let (mut world, _) = World::with(&inventory(&[("a", 1)])).await;
-    let mut file = fs::OpenOptions::new().append(true).open(world.inventory()).unwrap();
-    writeln!(file, "  - name: b").unwrap();
+    let elsewhere = tempfile::tempdir_in(world.dir.path()).unwrap();
+    let link = elsewhere.path().join("link");
+    fs::hard_link(world.inventory(), &link).unwrap();
+    world.silence().await;
+    fs::write(&link, inventory(&[("a", 1), ("b", 2)])).unwrap();
     world.silence().await;
     // From here on time passes as fast as the runtime has nothing to do.
     tokio::time::pause();
-    let event =
-        tokio::time::timeout(super::super::SLOW_CHECK * 2, crate::ClusterStore::next(&mut world.store)).await;
+    let patience = super::super::SLOW_CHECK * 2;
+    let event = tokio::time::timeout(patience, crate::ClusterStore::next(&mut world.store)).await;
     assert!(matches!(event, Ok(StoreEvent::Delta(_))), "{event:?}");
 }
 
