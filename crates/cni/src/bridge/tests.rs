@@ -1,1 +1,90 @@
+use super::*;
+use crate::config::NetworkConfig;
+use crate::spec::{Code, Command, Request};
 
+fn load(keys: &str, args: &str) -> Result<BridgeConfig, CniError> {
+    let text = format!(r#"{{"cniVersion": "1.0.0", "name": "n", "type": "bridge"{keys}}}"#);
+    let config = NetworkConfig::from_json(text.into_bytes()).unwrap();
+    let request = Request {
+        command: Command::Add,
+        container_id: "a".to_owned(),
+        netns: "/n".to_owned(),
+        ifname: "eth0".to_owned(),
+        args: args.to_owned(),
+        path: "/".to_owned(),
+        netns_override: false,
+    };
+    BridgeConfig::load(&config, &request)
+}
+
+#[test]
+fn keys_have_the_defaults_of_the_reference() {
+    let bridge = load("", "").unwrap();
+    assert_eq!(bridge.bridge.as_str(), "cni0");
+    assert!(!bridge.is_gateway && !bridge.hairpin && !bridge.enable_dad && bridge.mtu.is_none());
+    let bridge = load(r#", "isDefaultGateway": true, "mtu": 1400, "BRIDGE": "br7""#, "").unwrap();
+    assert!(bridge.is_gateway && bridge.is_default_gateway);
+    assert_eq!((bridge.bridge.as_str(), bridge.mtu), ("br7", Some(1400)));
+    assert_eq!(load(r#", "mtu": -5"#, "").unwrap().mtu, None);
+}
+
+#[test]
+fn the_mac_address_comes_from_the_most_special_place() {
+    let all =
+        r#", "args": {"cni": {"mac": "02:00:00:00:00:02"}}, "RuntimeConfig": {"mac": "02-00-00-00-00-03"}"#;
+    let mac = |keys: &str, args: &str| load(keys, args).unwrap().mac.unwrap().to_string();
+    assert_eq!(mac(all, "MAC=02:00:00:00:00:01"), "02:00:00:00:00:03");
+    assert_eq!(mac(r#", "args": {"cni": {"mac": "0200.0000.0002"}}"#, ""), "02:00:00:00:00:02");
+    assert_eq!(mac("", "MAC=02:00:00:00:00:01"), "02:00:00:00:00:01");
+    let error = load(r#", "runtimeConfig": {"mac": "x"}"#, "").unwrap_err();
+    assert!(error.to_string().contains("runtimeConfig.mac: \"x\" is not a MAC address"), "{error}");
+}
+
+#[test]
+fn contradictions_and_what_can_not_be_done_are_refused() {
+    let cases = [
+        (
+            r#", "hairpinMode": true, "promiscMode": true"#,
+            Code::Internal,
+            "hairpin mode and promiscuous mode",
+        ),
+        (r#", "disableContainerInterface": true, "ipam": {"type": "x"}"#, Code::Internal, "cannot use IPAM"),
+        (r#", "vlan": 4095"#, Code::Internal, "invalid VLAN ID 4095"),
+        (r#", "vlan": 100"#, Code::UnsupportedField, "vlan is not supported"),
+        (r#", "vlanTrunk": [{"id": 5}]"#, Code::UnsupportedField, "vlanTrunk is not supported"),
+        (r#", "macspoofchk": true"#, Code::UnsupportedField, "macspoofchk is not supported"),
+        (r#", "mtu": "big""#, Code::Internal, "mtu: \"big\" is not a whole number"),
+        (r#", "bridge": "a/b""#, Code::Internal, "bridge: \"a/b\" is not a link name"),
+    ];
+    for (keys, code, expected) in cases {
+        let error = load(keys, "").unwrap_err();
+        assert!(error.code == code && error.to_string().contains(expected), "{error}");
+    }
+}
+
+fn completed(keys: &str, result: &str) -> (AddResult, Vec<String>) {
+    let value = crate::json::parse(result.as_bytes()).unwrap();
+    let mut result = AddResult::from_json(&crate::json::Object::root(&value).unwrap()).unwrap();
+    let gateways = gateway::complete(&mut result, &load(keys, "").unwrap());
+    (result, gateways.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn gateways_and_default_routes_are_completed() {
+    let ips = r#"{"ips": [{"address": "10.1.2.3/24"}, {"address": "fd00::5/64", "gateway": "fd00::9"}]}"#;
+    let (result, gateways) = completed(r#", "isDefaultGateway": true"#, ips);
+    assert_eq!(gateways, ["10.1.2.1/24", "fd00::9/64"]);
+    let routes: Vec<String> =
+        result.routes.iter().map(|route| format!("{} {}", route.dst, route.gw.unwrap())).collect();
+    assert_eq!(routes, ["0.0.0.0/0 10.1.2.1", "::/0 fd00::9"]);
+    assert!(result.ips.iter().all(|ip| ip.interface == Some(2)));
+
+    let (result, gateways) = completed("", ips);
+    assert_eq!((gateways.len(), result.routes.len(), result.ips[0].gateway), (0, 0, None));
+
+    let two = r#"{"ips": [{"address": "10.1.2.3/24"}, {"address": "10.1.3.3/24"}],
+        "routes": [{"dst": "0.0.0.0/0"}]}"#;
+    let (result, gateways) = completed(r#", "isDefaultGateway": true"#, two);
+    assert_eq!(gateways, ["10.1.2.1/24", "10.1.3.1/24"]);
+    assert_eq!(result.routes.len(), 2, "a default route without a gateway does not count");
+}

@@ -21,7 +21,7 @@ pub use spec::{AddressSpec, BridgeSpec, LinkRef, PortSpec, RouteSpec, VethPeer, 
 
 use crate::netlink::{Batch, NetlinkError, Socket};
 
-/// `RTEXT_FILTER_SKIP_STATS`: no counters in the answer, which are most of it.
+/// `RTEXT_FILTER_SKIP_STATS`: without the counters of each address family, which are half of the answer.
 const SKIP_STATS: u32 = 8;
 
 /// A blocking rtnetlink socket into one network namespace.

@@ -100,7 +100,8 @@ impl Index {
     /// Forgets everything; [`Index::seal`] will write the file anew.
     pub fn clear(&mut self) {
         self.text.clear();
-        self.text.resize(HEADER_LEN, b' ');
+        self.text.resize(HEADER_LEN - 1, b' ');
+        self.text.push(b'\n');
         self.voided.clear();
         self.void_bytes = 0;
         self.rewrite = true;
@@ -144,16 +145,8 @@ impl Index {
     /// Makes the entry of an address void.
     pub fn remove(&mut self, address: IpAddr) {
         let needle = format!("\n+{address}\t");
-        // The header ends with a line feed on disk, but with a blank while the file is to be written anew.
-        let first = &needle.as_bytes()[1..];
-        let start = if self.text.get(HEADER_LEN..).is_some_and(|body| body.starts_with(first)) {
-            HEADER_LEN
-        } else {
-            match memchr::memmem::find(&self.text, needle.as_bytes()) {
-                Some(before) => before + 1,
-                None => return,
-            }
-        };
+        let Some(before) = memchr::memmem::find(&self.text, needle.as_bytes()) else { return };
+        let start = before + 1;
         self.void_bytes += self.line_at(start).1.len();
         self.text[start] = b'-';
         if start < self.written {
@@ -185,7 +178,6 @@ impl Index {
         for entry in &live {
             self.add(entry);
         }
-        self.text[HEADER_LEN - 1] = b'\n';
         if let Some(parent) = self.path.parent() {
             fs::create_dir_all(parent)?;
         }

@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, Flock, FlockArg};
@@ -136,7 +136,7 @@ impl<'a> Store<'a> {
     /// Writes down the address that a range set has just given out.
     pub fn set_last_reserved(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let path = self.folder.join(format!("{LAST_PREFIX}{set}"));
-        write_whole(&path, address.to_string().as_bytes()).map_err(failed("write", &path))?;
+        write_short(&path, address.to_string().as_bytes()).map_err(failed("write", &path))?;
         (self.steps)(Step::LastWritten);
         Ok(())
     }
@@ -188,6 +188,7 @@ impl<'a> Store<'a> {
 
     /// Releases addresses whose network namespace is known and gone: what a crashed runtime leaves.
     pub fn reclaim(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.complete = false;
         self.complete()?;
         let gone = |entry: &Entry| !entry.netns.is_empty() && !is_namespace(Path::new(&entry.netns));
         let gone: Vec<Entry> = self.index.entries().filter(gone).collect();
@@ -330,14 +331,14 @@ fn create_whole(folder: &Path, path: &Path, content: &[u8]) -> io::Result<Option
     }
 }
 
-/// Replaces a file's content in one step.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_file_name(format!(".hopwise-{}", std::process::id()));
+/// Writes a short file in place. A crash in between leaves at worst a piece of the old address, and what reads it takes any
+/// address for an answer. Not by renaming: ext4 starts a write-back at each rename over a file (`auto_da_alloc`), which is
+/// most of what an ADD would cost.
+fn write_short(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(content).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.len() > content.len() as u64 {
+        file.set_len(content.len() as u64)?;
     }
-    written
+    file.write_all_at(content, 0)
 }
