@@ -1,4 +1,5 @@
 //! Our nftables table, written by netlink and compared with what `nft` itself lists.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -359,11 +360,25 @@ fn events_tell_ours_from_foreign() {
         load("delete element inet hopwise exempt_v6 { fd00::/16 }");
         assert!(events(&mut watch).iter().all(|event| *event == Event::Table));
 
-        load("table ip other { set s { type ipv4_addr; }; chain c { drop; }; }");
+        load(
+            "table ip other { set s { type ipv4_addr; }; chain c { type filter hook forward priority 0; drop; }; }",
+        );
         let foreign = events(&mut watch);
         assert!(foreign.len() >= 2 && foreign.iter().all(|event| *event == Event::ForeignNetfilter));
-        load("add element ip other s { 1.1.1.1 }");
+        for quiet in [
+            "add element ip other s { 1.1.1.1 }",
+            "add chain ip other d",
+            "table bridge other { chain c { drop; }; }",
+        ] {
+            load(quiet);
+            assert_eq!(events(&mut watch), [], "{quiet}");
+        }
+        run("iptables-nft", &["-t", "nat", "-A", "POSTROUTING", "-j", "RETURN"], "");
+        events(&mut watch);
+        run("iptables-nft", &["-t", "nat", "-A", "POSTROUTING", "-j", "RETURN"], "");
         assert_eq!(events(&mut watch), []);
+        run("iptables-nft", &["-A", "FORWARD", "-j", "DROP"], "");
+        assert!(events(&mut watch).contains(&Event::ForeignNetfilter));
         load("delete table inet hopwise");
         assert!(events(&mut watch).contains(&Event::Table));
     });

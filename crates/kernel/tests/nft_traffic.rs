@@ -1,4 +1,5 @@
 //! Which source address receivers see of pods' packets.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 mod nft_support;
 

@@ -45,7 +45,7 @@ pub(crate) fn forward_chain(family: Family) -> Result<Option<ForwardChain>, Netl
     if !std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == "filter")) {
         return Ok(None);
     }
-    let socket = raw_socket(family)?;
+    let socket = any_socket(family)?;
     for _ in 0..ATTEMPTS {
         match read_filter(&socket, family) {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
@@ -55,13 +55,14 @@ pub(crate) fn forward_chain(family: Family) -> Result<Option<ForwardChain>, Netl
     Err(NetlinkError::DumpInterrupted)
 }
 
-fn raw_socket(family: Family) -> io::Result<OwnedFd> {
+/// iptables opens a raw socket, but every socket of the family has these options: this one needs no CAP_NET_RAW.
+fn any_socket(family: Family) -> io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => libc::AF_INET,
         Family::V6 => libc::AF_INET6,
     };
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
+    let fd = unsafe { libc::socket(domain, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

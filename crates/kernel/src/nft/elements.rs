@@ -66,7 +66,7 @@ pub(super) struct Point {
 }
 
 /// Reads one element; `None` when it is of a kind that our sets don't hold.
-pub(super) fn read(element: Attributes<'_>, set: SetName) -> Option<Point> {
+pub(super) fn read(element: &Attributes<'_>, set: SetName) -> Option<Point> {
     let flags = element.find(elem::FLAGS).map_or(Some(0), |attribute| attribute.be32())?;
     let start = match flags {
         0 => true,

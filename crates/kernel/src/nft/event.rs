@@ -10,8 +10,9 @@ use crate::netlink::Message;
 
 /// Translates a message of the multicast group [`super::GROUP`]; `None`: nothing that concerns us.
 ///
-/// A foreign change is one of tables, chains or rules for IP packets. Foreign set elements come and go by the thousand
-/// (kube-proxy's endpoints) and are not looked into. Changes in the legacy iptables back end are not announced at all.
+/// A foreign change is one that may change what [`super::view`] finds. Not among them is most of what kube-proxy does all
+/// day: set elements, chains without a hook (a rule has to lead to them first), and what happens in iptables' `nat`
+/// tables. Changes in the legacy iptables back end are not announced at all.
 pub fn event(message: &Message<'_>) -> Option<Event> {
     if message.kind >> 8 != abi::SUBSYSTEM {
         return None;
@@ -19,7 +20,8 @@ pub fn event(message: &Message<'_>) -> Option<Event> {
     let kind = message.kind & 0xff;
     let family = *message.payload.first()?;
     // Every object names its table in its first attribute (`NFTA_*_TABLE`, for tables `NFTA_TABLE_NAME`).
-    let table = message.attributes(abi::NFGENMSG).find(chain::TABLE).and_then(|attribute| attribute.str());
+    let attributes = message.attributes(abi::NFGENMSG);
+    let table = attributes.find(chain::TABLE).and_then(|attribute| attribute.str());
     if family == abi::INET && table == Some(NFT_TABLE) {
         return match kind {
             msg::NEWSETELEM => Some(element(message, true).unwrap_or(Event::Table)),
@@ -29,11 +31,14 @@ pub fn event(message: &Message<'_>) -> Option<Event> {
         };
     }
     let of_ip = matches!(family, abi::INET | abi::IPV4 | abi::IPV6);
-    let structural = matches!(
-        kind,
-        msg::NEWTABLE | msg::DELTABLE | msg::NEWCHAIN | msg::DELCHAIN | msg::NEWRULE | msg::DELRULE
-    );
-    (of_ip && structural).then_some(Event::ForeignNetfilter)
+    let for_nat = family != abi::INET && table == Some("nat");
+    let matters = match kind {
+        msg::NEWTABLE | msg::DELTABLE => true,
+        msg::NEWCHAIN => attributes.find(chain::HOOK).is_some(),
+        msg::DELCHAIN | msg::NEWRULE | msg::DELRULE => !for_nat,
+        _ => false,
+    };
+    (of_ip && matters).then_some(Event::ForeignNetfilter)
 }
 
 /// One address in a set of addresses. Intervals come as two messages, one for each end: those are read again.
@@ -44,7 +49,7 @@ fn element(message: &Message<'_>, present: bool) -> Option<Event> {
     let (Some(only), None, false) = (listed.next(), listed.next(), set.is_interval()) else {
         return None;
     };
-    let point = elements::read(only.nested(), set)?;
+    let point = elements::read(&only.nested(), set)?;
     let element = elements::networks(set, vec![point])?.into_iter().next()?;
     Some(Event::Element { set, element, present })
 }

