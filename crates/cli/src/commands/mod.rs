@@ -1,0 +1,12 @@
+//! One module for each subcommand: its arguments, its examples, what it does and how it shows it.
+
+pub mod agent;
+pub mod cleanup;
+pub mod completion;
+#[cfg(test)]
+mod example;
+pub mod lab;
+pub mod plan;
+pub mod routes;
+pub mod status;
+pub mod version;
