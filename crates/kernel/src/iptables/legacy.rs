@@ -216,3 +216,29 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes.split(|byte| *byte == 0).next()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nonsense_is_read_without_harm(
+            mut entries in vec(any::<u8>(), 0..600),
+            v6 in any::<bool>(),
+            first in 0_usize..600,
+            policy in 0_usize..600,
+            offsets in any::<Option<(u8, u8)>>(),
+        ) {
+            let (family, at) = if v6 { (Family::V6, 140) } else { (Family::V4, 88) };
+            // Offsets that are nearly right get further in.
+            if let (Some((target, next)), Some(bytes)) = (offsets, entries.get_mut(first + at..first + at + 4)) {
+                bytes.copy_from_slice(&[target, 0, next, 0]);
+            }
+            read_chain(&entries, family, first, policy);
+        }
+    }
+}

@@ -29,7 +29,7 @@ pub enum IptablesError {
     )]
     Missing {
         /// The program.
-        program: String,
+        program: &'static str,
     },
     /// The program could not be started.
     #[error("can't run {program}")]
@@ -88,37 +88,38 @@ fn script(listing: &str, rules: &[AcceptRule]) -> String {
 }
 
 /// The iptables of a back end and family, which comes as a family of programs.
+#[derive(Debug, PartialEq, Eq)]
 struct Tool {
-    name: String,
+    name: &'static str,
 }
 
 impl Tool {
-    /// Distributions install both back ends under names of their own, or one of them as plain `iptables`.
     fn find(chain: IptablesChain) -> Result<Tool, IptablesError> {
+        Tool::choose(chain, |name| {
+            let output = Command::new(name).arg("--version").output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+    }
+
+    /// Distributions install both back ends under names of their own, or one of them as plain `iptables`.
+    fn choose(
+        chain: IptablesChain,
+        version: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Tool, IptablesError> {
+        let named = chain.command();
         let plain = match chain.family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        let backend = match chain.backend {
-            IptablesBackend::Nft => "nft",
-            IptablesBackend::Legacy => "legacy",
-        };
-        let named = Tool { name: format!("{plain}-{backend}") };
-        let plain = Tool { name: plain.to_owned() };
-        if named.version().is_some() {
-            return Ok(named);
+        if version(named).is_some() {
+            return Ok(Tool { name: named });
         }
         // `iptables v1.8.9 (nf_tables)`; before 1.8 there was only the legacy one, which didn't say so.
-        let is_nft = plain.version().map(|version| version.contains("nf_tables"));
+        let is_nft = version(plain).map(|version| version.contains("nf_tables"));
         if is_nft == Some(chain.backend == IptablesBackend::Nft) {
-            return Ok(plain);
+            return Ok(Tool { name: plain });
         }
-        Err(IptablesError::Missing { program: named.name })
-    }
-
-    fn version(&self) -> Option<String> {
-        let output = Command::new(&self.name).arg("--version").output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        Err(IptablesError::Missing { program: named })
     }
 
     fn run(&self, suffix: &str, arguments: &[&str], input: &str) -> Result<String, IptablesError> {
@@ -170,5 +171,26 @@ mod tests {
             COMMIT
         "#]]
         .assert_eq(&script(listing, &rules));
+    }
+
+    #[test]
+    fn the_program_is_that_of_the_back_end() {
+        let chain = |backend| IptablesChain { backend, family: Family::V6 };
+        let (nft, legacy) = (chain(IptablesBackend::Nft), chain(IptablesBackend::Legacy));
+        let choose = |chain, installed: &[(&str, &str)]| {
+            let find = |name| installed.iter().find(|(installed, _)| *installed == name);
+            Tool::choose(chain, |name| find(name).map(|(_, version)| (*version).to_owned()))
+                .map(|tool| tool.name)
+                .map_err(|error| error.to_string())
+        };
+        let both = [("ip6tables-nft", "v1.8.9 (nf_tables)"), ("ip6tables-legacy", "v1.8.9 (legacy)")];
+        assert_eq!(choose(nft, &both), Ok("ip6tables-nft"));
+        assert_eq!(choose(legacy, &both), Ok("ip6tables-legacy"));
+        assert_eq!(choose(nft, &[("ip6tables", "v1.8.9 (nf_tables)")]), Ok("ip6tables"));
+        assert_eq!(choose(legacy, &[("ip6tables", "v1.6.2")]), Ok("ip6tables"));
+        expect![[r#"
+            "neither ip6tables-nft nor an iptables of the same back end is installed, but its filter FORWARD chain drops pods' packets; install iptables, or accept them in that chain yourself and set forwardAccept to false"
+        "#]]
+        .assert_debug_eq(&choose(nft, &[("ip6tables", "v1.8.9 (legacy)")]).unwrap_err());
     }
 }

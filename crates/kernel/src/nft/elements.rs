@@ -121,7 +121,9 @@ fn successor(address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use hopwise_core::netfilter::SetRole;
+    use hopwise_core::netfilter::{SetRole, merge};
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -158,5 +160,34 @@ mod tests {
         assert_eq!(networks(EXEMPT, points(&[("10.0.0.1", true), ("10.0.0.3", false)])), None);
         assert_eq!(networks(EXEMPT, points(&[("10.0.0.0", true), ("10.0.0.3", false)])), None);
         assert_eq!(networks(EXEMPT, points(&[("128.0.0.1", true)])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn points_become_the_networks_that_they_came_from(
+            list in btree_set((any::<u32>(), 0_u8..=32), 0..20),
+            v6 in any::<bool>(),
+        ) {
+            let cidrs = list.into_iter().map(|(bits, len)| match v6 {
+                true => Cidr::containing((u128::from(bits) << 96).to_be_bytes().into(), 3 * len),
+                false => Cidr::containing(bits.to_be_bytes().into(), len),
+            });
+            let cidrs = merge(cidrs.flatten().collect());
+            let points = cidrs.iter().flat_map(|cidr| {
+                let end = successor(cidr.last_address()).map(|address| Point { address, start: false });
+                [Some(Point { address: cidr.address(), start: true }), end]
+            });
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            prop_assert_eq!(networks(SetName { family, ..EXEMPT }, points.flatten().collect()), Some(cidrs));
+        }
+
+        #[test]
+        fn points_at_random_make_no_harm(list in vec((any::<u32>(), any::<bool>()), 0..20)) {
+            let points = list.into_iter().map(|(bits, start)| {
+                // Few addresses, so that they meet.
+                Point { address: std::net::Ipv4Addr::from(bits.rotate_left(2) & 0xc000_0003).into(), start }
+            });
+            networks(EXEMPT, points.collect());
+        }
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn rules(
     }
 }
 
-fn read_rule(family: u8, message: &Message<'_>) -> Rule {
+pub(super) fn read_rule(family: u8, message: &Message<'_>) -> Rule {
     let attributes = message.attributes(abi::NFGENMSG);
     let mut rule = Rule {
         handle: attributes.find(rule::HANDLE).and_then(|attribute| attribute.be64()).unwrap_or(0),

@@ -188,7 +188,7 @@ fn read_rules(
     Ok(rules.into_iter().collect())
 }
 
-fn read_rule(message: &Message<'_>) -> Option<Masquerade> {
+pub(super) fn read_rule(message: &Message<'_>) -> Option<Masquerade> {
     let list = message.attributes(abi::NFGENMSG).find(rule::EXPRESSIONS)?.nested();
     let expressions: Vec<Expression> =
         list.map(|element| Expression::read(&element.nested())).collect::<Option<_>>()?;
