@@ -14,7 +14,7 @@ pub struct Response {
 }
 
 /// Asks for a path and reads the answer to its end.
-pub(crate) fn get(mut stream: TcpStream, path: &str) -> io::Result<Response> {
+pub fn get(mut stream: TcpStream, path: &str) -> io::Result<Response> {
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     stream.set_write_timeout(Some(Duration::from_secs(2)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;

@@ -14,12 +14,13 @@ extern "C" fn note(_signal: libc::c_int) {
 }
 
 /// While it lives, SIGINT, SIGTERM and SIGHUP set a flag instead of ending the process.
-pub(crate) struct Interrupt {
+pub struct Interrupt {
     former: Vec<(Signal, SigAction)>,
 }
 
 impl Interrupt {
-    pub(crate) fn watch() -> Interrupt {
+    /// Starts to watch.
+    pub fn watch() -> Interrupt {
         CAME.store(false, Ordering::Relaxed);
         let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
@@ -30,7 +31,7 @@ impl Interrupt {
     }
 
     /// An error once a signal has come.
-    pub(crate) fn check(&self) -> Result<(), LabError> {
+    pub fn check(&self) -> Result<(), LabError> {
         if CAME.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
     }
 }

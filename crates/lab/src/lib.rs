@@ -40,7 +40,8 @@ mod up;
 
 pub use down::down;
 pub use error::LabError;
-pub use http::Response;
+pub use http::{Response, get};
+pub use interrupt::Interrupt;
 pub use inventory::{Inventory, InventoryNetworks, InventoryNode};
 pub use lab::Lab;
 pub use name::{LabName, LabNameError};

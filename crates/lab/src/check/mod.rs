@@ -183,7 +183,7 @@ fn raise_file_limit() {
 
 fn listen(endpoint: &Endpoint<'_>, namespace: &Namespace) -> Result<PerFamily<Option<Listening>>, LabError> {
     let doing = format!("listening in {}", endpoint.name);
-    let open = |family: Family| endpoint.addresses.get(family).map(|_| Listening::open(family)).transpose();
+    let open = |family: Family| endpoint.addresses.get(family).map(Listening::open).transpose();
     let opened = namespace.run(|| Ok::<_, std::io::Error>((open(Family::V4)?, open(Family::V6)?)));
     let (v4, v6) = opened.map_err(LabError::step(&*doing))?.map_err(LabError::step(&*doing))?;
     Ok(PerFamily { v4, v6 })

@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
-use hopwise_core::family::{Family, PerFamily};
+use hopwise_core::family::PerFamily;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -34,19 +34,14 @@ pub(super) struct Ports {
 
 impl Listening {
     /// Opens sockets in the calling thread's namespace, on ports that are free.
-    pub(super) fn open(family: Family) -> io::Result<Listening> {
-        let any: IpAddr = match family {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
+    ///
+    /// They are bound to the address: a datagram's answer from a wildcard socket leaves with the address of the link
+    /// towards the client, which on a node that a pod of its own asks is not the one that was asked.
+    pub(super) fn open(address: IpAddr) -> io::Result<Listening> {
         let open = |kind, protocol| {
-            let domain = if any.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-            let socket = Socket::new(domain, kind, Some(protocol))?;
-            if any.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
+            let socket = Socket::new(Domain::for_address(SocketAddr::new(address, 0)), kind, Some(protocol))?;
             socket.set_nonblocking(true)?;
-            socket.bind(&SocketAddr::new(any, 0).into())?;
+            socket.bind(&SocketAddr::new(address, 0).into())?;
             Ok::<_, io::Error>(socket)
         };
         let tcp = open(Type::STREAM, Protocol::TCP)?;

@@ -156,7 +156,7 @@ fn a_probe_finds_what_is_there_and_what_is_not() {
     in_new_namespace(|| {
         for (family, address) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
             let address: std::net::IpAddr = address.parse().unwrap();
-            let listening = Listening::open(family).unwrap();
+            let listening = Listening::open(address).unwrap();
             let ports = listening.ports().unwrap();
             let both = match family {
                 Family::V4 => PerFamily { v4: Some(listening), v6: None },
