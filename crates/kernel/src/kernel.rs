@@ -145,7 +145,7 @@ impl Kernel {
         self.apply_with(changes, &mut || {})
     }
 
-    /// [`Kernel::apply`] that calls `between` after every couple of thousand requests: to read a
+    /// [`Kernel::apply`] that calls `between` after every hundred requests: to read a
     /// [`crate::watch::Watch`], whose buffer would not hold the echoes of 60,000 routes.
     pub fn apply_with(&mut self, changes: &Changes, between: &mut dyn FnMut()) -> Report {
         let netfilter = if self.capabilities.nftables { self.netfilter.as_mut() } else { None };

@@ -21,9 +21,9 @@ use crate::{iptables, nft, rt, sysctl};
 use links::Resolved;
 use op::Op;
 
-/// Requests that are collected before they are sent. Bounds the memory that 60,000 routes take; datagrams are smaller
-/// still.
-const FLUSH: usize = 2_000;
+/// Requests that are collected before they are sent: a datagram's worth. Bounds the memory that 60,000 routes take, and
+/// what a watch has to hold until `between` reads it, also where its buffer can't be made larger (without the right to).
+const FLUSH: usize = 100;
 
 /// Executes changes.
 ///
