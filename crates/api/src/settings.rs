@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::field::{self, FieldError, PerFamily};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The file form of [`config::Settings`]. Numbers are wide and words are text here, so that what is out of range is
 /// found by the conversion, which can say what the range is.

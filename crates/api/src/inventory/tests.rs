@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 
 use super::{parse, render};
 
+mod documentation;
 mod round_trip;
 
 const NETWORKS: &str = "networks:\n  pods: [10.244.0.0/16]\n";

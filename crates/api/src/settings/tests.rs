@@ -3,7 +3,8 @@
 use expect_test::{Expect, expect};
 use hopwise_core::config;
 
-use super::Settings;
+use super::{Settings, Uplink};
+use crate::field::PerFamily;
 
 fn check(json: &str, expected: &Expect) {
     let wire: Settings = serde_json::from_str(json).unwrap();
@@ -111,4 +112,31 @@ fn an_empty_form_says_nothing() {
     assert!(wire.is_empty());
     assert_eq!(config::Settings::try_from(&wire).unwrap(), config::Settings::default());
     assert_eq!(serde_json::to_string(&Settings::from(&config::Settings::default())).unwrap(), r#"{}"#);
+}
+
+/// The file form with every field said. Has no `..`, so that a new field has to be named here.
+pub fn every_setting() -> Settings {
+    Settings {
+        mode: Some("direct".to_owned()),
+        vxlan: Some(true),
+        vxlan_vni: Some(1),
+        vxlan_port: Some(1),
+        uplink: Some(Uplink::CanReach("192.0.2.1".to_owned())),
+        masquerade: PerFamily::from_pair(Some(true), None),
+        masquerade_random: Some(true),
+        masquerade_exempt: Some(vec!["192.0.2.0/24".to_owned()]),
+        route_table: Some(1),
+        rule_priority: Some(1),
+        route_metric: Some(1),
+        manage_sysctls: Some(true),
+        forward_accept: Some(true),
+        permanent_neighbours: Some(true),
+        mtu: Some(1400),
+    }
+}
+
+#[test]
+fn every_setting_goes_to_the_core_and_back() {
+    let wire = every_setting();
+    assert_eq!(Settings::from(&config::Settings::try_from(&wire).unwrap()), wire);
 }
