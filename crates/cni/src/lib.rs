@@ -9,10 +9,11 @@
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`standalone`]: the plugins.
-//! - [`pod`], [`ipam`]: what plugins share, the pod's link and addresses.
+//! - [`pod`], [`ipam`], [`check`]: what plugins share, the pod's link and addresses.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
 pub mod bridge;
+pub mod check;
 pub mod config;
 pub mod ipam;
 pub mod json;

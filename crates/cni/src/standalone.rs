@@ -30,6 +30,6 @@ impl Plugin for HostLocalPlugin {
 
     fn gc(&self, invocation: &Invocation) -> Result<(), CniError> {
         let valid = invocation.config.valid_attachments()?.into_iter().collect();
-        load(invocation)?.gc(&valid)
+        load(invocation)?.gc(&valid).map(drop)
     }
 }

@@ -18,6 +18,7 @@ use hopwise_kernel::rtnl::{BridgeSpec, LinkInfo, PortSpec, Requests, Rtnl};
 
 pub use config::BridgeConfig;
 
+use crate::check;
 use crate::ipam::Ipam;
 use crate::plugin::{Invocation, Plugin};
 use crate::pod::{self, PairSpec, PodSettings};
@@ -58,6 +59,66 @@ impl Plugin for Bridge {
         errors.extend(Ipam::load(config, request).and_then(|ipam| ipam.del(request)).err());
         CniError::collect(errors)
     }
+
+    fn check(&self, invocation: &Invocation) -> Result<(), CniError> {
+        let Invocation { request, config } = invocation;
+        let bridge = BridgeConfig::load(config, request)?;
+        let netns = pod::open_namespace(request)?;
+        Ipam::load(config, request)?.check(request)?;
+        let result = check::prev_result(invocation)?;
+        let pod_end = check::pod_interface(invocation, &result)?;
+        let mut host = pod::open_host()?;
+        let link = check_bridge(&mut host, &bridge, &result)?;
+        let pod_link = check::pod(&netns, pod_end, &result)?;
+        check_port(&mut host, &link, &pod_link, &result)
+    }
+
+    fn status(&self, invocation: &Invocation) -> Result<(), CniError> {
+        let Invocation { request, config } = invocation;
+        BridgeConfig::load(config, request)?;
+        Ipam::load(config, request)?.status(request)
+    }
+
+    fn gc(&self, invocation: &Invocation) -> Result<(), CniError> {
+        pod::collect_garbage(invocation)
+    }
+}
+
+fn check_bridge(host: &mut Rtnl, bridge: &BridgeConfig, result: &AddResult) -> Result<LinkInfo, CniError> {
+    let name = bridge.bridge.as_str();
+    let on_host = |link: &&Interface| link.name == name && link.sandbox.is_empty();
+    let expected = result.interfaces.iter().find(on_host);
+    let expected = expected.ok_or_else(|| CniError::failed(format!("prevResult has no bridge {name:?}")))?;
+    let link = check::link(host, expected)?;
+    if link.kind != "bridge" {
+        return Err(CniError::failed(format!("Interface {name} does not have link type of bridge")));
+    }
+    if link.promiscuous != bridge.promiscuous {
+        let msg = format!(
+            "Bridge interface {name} configured Promisc Mode {} doesn't match current state: {}",
+            bridge.promiscuous, link.promiscuous
+        );
+        return Err(CniError::failed(msg));
+    }
+    Ok(link)
+}
+
+/// The host's end: a port of the bridge, and the other end of the pod's.
+fn check_port(
+    host: &mut Rtnl,
+    bridge: &LinkInfo,
+    pod_link: &LinkInfo,
+    result: &AddResult,
+) -> Result<(), CniError> {
+    let others = |link: &&Interface| link.sandbox.is_empty() && link.name != bridge.name.as_str();
+    for expected in result.interfaces.iter().filter(others) {
+        let found = check::link(host, expected)?;
+        let pair = pod_link.peer == Some(found.index) && found.peer == Some(pod_link.index);
+        if found.kind == "veth" && pair && found.master == Some(bridge.index) {
+            return Ok(());
+        }
+    }
+    Err(CniError::failed(format!("CNI veth created for bridge {} was not found", bridge.name)))
 }
 
 fn attach(

@@ -5,7 +5,7 @@ pub mod host_local;
 
 use std::collections::BTreeSet;
 
-use host_local::{HostLocal, no_steps};
+use host_local::{Entry, HostLocal, no_steps};
 
 use crate::config::{Attachment, NetworkConfig};
 use crate::spec::{AddResult, CniError, Request};
@@ -101,16 +101,18 @@ impl<'a> Ipam<'a> {
         }
     }
 
-    /// Gives back what belongs to none of the valid attachments.
+    /// Gives back what belongs to none of the valid attachments, and returns it where that is known.
     ///
     /// # Errors
     ///
     /// When that fails.
-    pub fn gc(&self, request: &Request, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
+    pub fn gc(&self, request: &Request, valid: &BTreeSet<Attachment>) -> Result<Vec<Entry>, CniError> {
         match self {
-            Ipam::None => Ok(()),
+            Ipam::None => Ok(Vec::new()),
             Ipam::HostLocal(host_local) => host_local.gc(valid),
-            Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "GC"),
+            Ipam::Delegate { plugin, config } => {
+                delegate::run(plugin, config, request, "GC").map(|()| Vec::new())
+            }
         }
     }
 }

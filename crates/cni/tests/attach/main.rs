@@ -1,4 +1,5 @@
 //! The real binary in network namespaces: what it makes, what it leaves, what it says. Needs root.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 mod harness;
 
@@ -9,7 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use hopwise_core::name::LinkName;
-use hopwise_kernel::rtnl::{AddressSpec, BridgeSpec, Rtnl, VethSpec};
+use hopwise_kernel::rtnl::{AddressSpec, BridgeSpec, RouteSpec, Rtnl, VethSpec};
 use serde_json::{Value, json};
 
 use harness::{Call, Host, Pod, Said, sysctl};
@@ -313,4 +314,91 @@ fn the_binary_goes_by_type_where_its_name_says_nothing() {
     config["attach"] = "rope".into();
     host.add("pod", &pod, &config).err(7, "unknown plugin \"rope\"");
     host.assert_empty();
+}
+
+fn with_prev(config: &Value, result: &Value) -> Value {
+    let mut config = config.clone();
+    config["prevResult"] = result.clone();
+    config
+}
+
+#[test]
+fn check_names_what_differs() {
+    let host = Host::new();
+    let pod = Pod::new();
+    let keys = json!({"isDefaultGateway": true});
+    let mut config = host.config("1.0.0", &[V4, V6], keys);
+    config["ipam"]["routes"] = json!([{"dst": "10.90.0.0/16"}]);
+    let result = host.add("pod", &pod, &config).ok();
+    let config = with_prev(&config, &result);
+    let check = |config: &Value| host.call(&Call::new("CHECK", "pod", &pod.path()), config);
+    check(&config).ok();
+    let mut without = config.clone();
+    without.as_object_mut().unwrap().remove("prevResult");
+    check(&without).err(999, "prevResult missing");
+    let mut moved = config.clone();
+    moved["prevResult"]["interfaces"][2]["sandbox"] = "/elsewhere".into();
+    check(&moved).err(999, "doesn't match configured netns");
+    let mut promiscuous = config.clone();
+    promiscuous["promiscMode"] = true.into();
+    check(&promiscuous).err(999, "Promisc Mode true doesn't match current state: false");
+    let mut other_mac = config.clone();
+    other_mac["prevResult"]["interfaces"][0]["mac"] = "02:00:00:00:00:01".into();
+    check(&other_mac).err(999, "Interface cni0 Mac doesn't match");
+
+    let mut inside = Rtnl::open_in(pod.namespace.as_fd()).unwrap();
+    let eth0 = inside.link_by_name(ETH0).unwrap().unwrap();
+    let route = RouteSpec::new("10.90.0.0/16".parse().unwrap());
+    inside.delete_route(&route).unwrap();
+    check(&config).err(999, "Expected Route 10.90.0.0/16 not found");
+    inside.add_route(&route.via("10.77.0.1".parse().unwrap())).unwrap();
+    check(&config).ok();
+    let mut host_side = Rtnl::open_in(host.namespace.as_fd()).unwrap();
+    host_side.set_master(eth0.peer.unwrap(), None).unwrap();
+    check(&config).err(999, "CNI veth created for bridge cni0 was not found");
+    host_side.set_master(eth0.peer.unwrap(), Some(host.links()["cni0"].index)).unwrap();
+    check(&config).ok();
+    inside.delete_address(eth0.index, &AddressSpec::new("fd00:77::2".parse().unwrap(), 64)).unwrap();
+    check(&config).err(999, "Failed to match addr fd00:77::2/64 on interface eth0");
+    inside.delete_link(ETH0).unwrap();
+    check(&config).err(999, "Interface name eth0 not found");
+    host.del("pod", &pod.path(), &config).ok();
+    check(&config).err(999, "Failed to find address added by container pod");
+
+    let l2 = host.config("0.4.0", &[], Value::Null);
+    let l2 = with_prev(&l2, &host.add("pod", &pod, &l2).ok());
+    check(&l2).ok();
+}
+
+#[test]
+fn gc_takes_back_what_is_not_valid() {
+    let host = Host::new();
+    let pods = [Pod::new(), Pod::new(), Pod::new()];
+    let config = host.config("1.1.0", &[V4, V6], json!({"isGateway": true}));
+    for (index, pod) in pods.iter().enumerate() {
+        host.add(&format!("pod{index}"), pod, &config).ok();
+    }
+    let call = Call { command: "GC", id: "", netns: "", ifname: "", args: "" };
+    host.call(&call, &config).err(999, "cni.dev/valid-attachments: missing");
+    let mut gc = config.clone();
+    gc["cni.dev/valid-attachments"] = json!([{"containerID": "pod1", "ifname": "eth0"}]);
+    host.call(&call, &gc).ok();
+    assert_eq!((host.n_veths(), host.reserved().len()), (1, 2));
+    assert!(pods[1].links().contains_key("eth0"));
+    gc["cni.dev/valid-attachments"] = json!([]);
+    host.call(&call, &gc).ok();
+    host.assert_empty();
+}
+
+#[test]
+fn status_tells_when_addresses_have_run_out() {
+    let host = Host::new();
+    let config = host.config("1.1.0", &["10.77.0.0/30"], json!({"isGateway": true}));
+    let status = || host.call(&Call { command: "STATUS", id: "", netns: "", ifname: "", args: "" }, &config);
+    status().ok();
+    let pod = Pod::new();
+    host.add("pod", &pod, &config).ok();
+    status().err(50, "no IP addresses available in range set: 10.77.0.1-10.77.0.2");
+    host.del("pod", &pod.path(), &config).ok();
+    status().ok();
 }

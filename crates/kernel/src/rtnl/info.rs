@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use hopwise_core::cidr::Cidr;
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 
-use crate::netlink::Message;
+use crate::netlink::{Attributes, Message};
 
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +117,75 @@ impl AddressInfo {
             prefix_len: fixed[1],
             scope: fixed[3],
             flags: flags.and_then(|flags| flags.u32()).unwrap_or_else(|| u32::from(fixed[2])),
+        })
+    }
+}
+
+/// A route with at most one next hop of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The destination.
+    pub dst: Cidr,
+    /// The next hop's address; of several, the first one's.
+    pub gateway: Option<IpAddr>,
+    /// The link; of several next hops, the first one's.
+    pub link: Option<IfIndex>,
+    /// The table.
+    pub table: u32,
+    /// `RTA_PRIORITY`.
+    pub metric: u32,
+    /// `rtm_type` (`RTN_*`); 1 is unicast.
+    pub kind: u8,
+    /// `rtm_protocol`.
+    pub protocol: u8,
+    /// `rtm_scope`.
+    pub scope: u8,
+    /// The preferred source address.
+    pub source: Option<IpAddr>,
+}
+
+/// `linux/rtnetlink.h`.
+const RTA_VIA: u16 = 18;
+
+impl RouteInfo {
+    pub(super) fn from_message(message: &Message<'_>) -> Option<RouteInfo> {
+        if message.kind != libc::RTM_NEWROUTE {
+            return None;
+        }
+        let fixed = message.fixed::<12>()?;
+        let unspecified = match i32::from(fixed[0]) {
+            libc::AF_INET => IpAddr::from([0; 4]),
+            libc::AF_INET6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        let attributes = message.attributes(12);
+        let find = |kind| attributes.find(kind);
+        // Several next hops: struct rtnexthop (8 bytes, the index in the last 4), then attributes.
+        let hops = find(libc::RTA_MULTIPATH).map(|hops| hops.payload);
+        let first = hops.and_then(|hops| {
+            let index = u32::from_ne_bytes(hops.get(4..8)?.try_into().ok()?);
+            Some((IfIndex(index), Attributes::new(hops.get(8..)?)))
+        });
+        let hop = |kind| find(kind).or_else(|| first.as_ref().and_then(|(_, inner)| inner.find(kind)));
+        let via = hop(RTA_VIA).and_then(|via| match via.payload.len() {
+            6 => <[u8; 4]>::try_from(&via.payload[2..]).ok().map(IpAddr::from),
+            18 => <[u8; 16]>::try_from(&via.payload[2..]).ok().map(IpAddr::from),
+            _ => None,
+        });
+        let link = find(libc::RTA_OIF).and_then(|link| link.u32()).map(IfIndex);
+        Some(RouteInfo {
+            dst: Cidr::containing(
+                find(libc::RTA_DST).and_then(|dst| dst.ip()).unwrap_or(unspecified),
+                fixed[1],
+            )?,
+            gateway: hop(libc::RTA_GATEWAY).and_then(|gateway| gateway.ip()).or(via),
+            link: link.or(first.as_ref().map(|(index, _)| *index)),
+            table: find(libc::RTA_TABLE).and_then(|table| table.u32()).unwrap_or(u32::from(fixed[4])),
+            metric: find(libc::RTA_PRIORITY).and_then(|metric| metric.u32()).unwrap_or(0),
+            kind: fixed[7],
+            protocol: fixed[5],
+            scope: fixed[6],
+            source: find(libc::RTA_PREFSRC).and_then(|source| source.ip()),
         })
     }
 }

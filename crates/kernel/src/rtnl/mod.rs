@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 
-pub use info::{AddressInfo, LinkInfo};
+pub use info::{AddressInfo, LinkInfo, RouteInfo};
 pub use request::Requests;
 pub use spec::{AddressSpec, BridgeSpec, LinkRef, PortSpec, RouteSpec, VethPeer, VethSpec};
 
@@ -129,6 +129,17 @@ impl Rtnl {
             Err(error) if error.errno() == libc::EOPNOTSUPP => Ok(addresses),
             Err(error) => Err(error),
         }
+    }
+
+    /// All routes of the namespace, of all tables, of both families.
+    pub fn routes(&mut self) -> Result<Vec<RouteInfo>, NetlinkError> {
+        let mut batch = Batch::new();
+        drop(batch.message(libc::RTM_GETROUTE, 0, &[0; 12]));
+        let mut routes = Vec::new();
+        self.socket.dump(&mut batch, &mut routes, Vec::clear, |routes, message| {
+            routes.extend(RouteInfo::from_message(&message));
+        })?;
+        Ok(routes)
     }
 
     /// Makes a bridge; `EEXIST` when any link has the name.

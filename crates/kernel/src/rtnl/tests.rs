@@ -119,6 +119,9 @@ fn an_ipv4_route_can_go_through_an_ipv6_next_hop() {
         route.onlink = true;
         route.mtu = Some(1400);
         rtnl.add_route(&route).unwrap();
+        let routes = rtnl.routes().unwrap();
+        let read = routes.iter().find(|read| read.dst == route.dst && read.table == 254).unwrap();
+        assert_eq!((read.gateway, read.link, read.protocol), (route.gateway, route.link, libc::RTPROT_BOOT));
         rtnl.delete_route(&route).unwrap();
     });
 }

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use hopwise_core::ipam::{Range, RangeSet};
 
 pub use config::Config;
+pub use index::Entry;
 pub use steps::{Step, Steps, no_steps};
 pub use store::{Owner, Store, StoreError, is_namespace};
 
@@ -195,16 +196,16 @@ impl<'a> HostLocal<'a> {
         Ok(())
     }
 
-    /// Releases what belongs to none of the valid attachments.
+    /// Releases what belongs to none of the valid attachments, and returns it.
     ///
     /// # Errors
     ///
     /// When a file can't be read or removed.
-    pub fn gc(&self, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
+    pub fn gc(&self, valid: &BTreeSet<Attachment>) -> Result<Vec<Entry>, CniError> {
         let mut store = self.open()?;
         let released = store.retain(valid);
         store.close();
-        Ok(released.map(drop)?)
+        Ok(released?)
     }
 
     /// Whether each range set has an address left. Takes no lock and reads no file: runtimes ask twice a second.
