@@ -18,6 +18,8 @@
 //!   own. Every [`StoreEvent::Trouble`] is followed by a [`StoreEvent::Recovered`] with the same value once it is over.
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod child;
 mod disk;
 pub mod file;
 pub mod saved;

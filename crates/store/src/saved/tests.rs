@@ -3,17 +3,16 @@
 use std::error::Error;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use hopwise_core::cluster::ClusterView;
 use nix::mount::{MsFlags, mount};
 
-use super::{SavedError, load, path, save};
+use crate::child::{CHILD, again, again_in_namespace};
 
-/// Set in a process that a test starts to run itself in another place.
-const CHILD: &str = "HOPWISE_TEST_CHILD";
+use super::{SavedError, load, path, save};
 
 fn view(n_nodes: usize) -> ClusterView {
     let nodes: String = (0..n_nodes)
@@ -30,16 +29,6 @@ fn check(result: Result<impl std::fmt::Debug, SavedError>, dir: &Path, expected:
     let error = result.unwrap_err();
     let text = format!("{error}: {}", error.source().unwrap());
     expected.assert_eq(&text.replace(dir.to_str().unwrap(), "DIR"));
-}
-
-/// Runs this very test again as a process of its own.
-fn again(program: &[&str], test: &str, dir: &Path) -> Command {
-    let own = std::env::current_exe().unwrap();
-    let mut words = program.to_vec();
-    words.extend([own.to_str().unwrap(), "--exact", test]);
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).env(CHILD, dir);
-    command
 }
 
 #[test]
@@ -115,13 +104,7 @@ fn a_full_or_read_only_disk_keeps_the_old_view() {
     let test = "saved::tests::a_full_or_read_only_disk_keeps_the_old_view";
     let Some(dir) = std::env::var_os(CHILD) else {
         let dir = tempfile::tempdir().unwrap();
-        let unshare: &[&str] =
-            if nix::unistd::geteuid().is_root() { &["unshare", "-m"] } else { &["unshare", "-rm"] };
-        let output = again(unshare, test, dir.path()).output().unwrap();
-        assert!(
-            output.status.success(),
-            "failed inside, or neither root nor unprivileged user namespaces: {output:?}"
-        );
+        again_in_namespace("-m", test, dir.path());
         return;
     };
     let dir = Path::new(&dir);
@@ -159,7 +142,7 @@ fn killed_at_any_moment_it_leaves_a_whole_view() {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), &few).unwrap();
     for trial in 0..30 {
-        let mut child = again(&[], test, dir.path()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = again(test, dir.path()).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(3_000 + trial * 777));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{World, inventory, names, store_of};
 use crate::StoreEvent;
+use crate::child::{CHILD, again_in_namespace};
 
 #[tokio::test]
 async fn writing_in_place() {
@@ -264,6 +265,31 @@ async fn what_inotify_does_not_tell_the_slow_check_finds() {
     let patience = super::super::SLOW_CHECK * 2;
     let event = tokio::time::timeout(patience, crate::ClusterStore::next(&mut world.store)).await;
     assert!(matches!(event, Ok(StoreEvent::Delta(_))), "{event:?}");
+}
+
+/// In a user namespace that may have no inotify instance at all.
+#[test]
+fn without_inotify_it_looks_every_second() {
+    let test = "file::tests::inotify::without_inotify_it_looks_every_second";
+    let Some(dir) = std::env::var_os(CHILD) else {
+        let dir = tempfile::tempdir().unwrap();
+        return again_in_namespace("-Ur", test, dir.path());
+    };
+    fs::write("/proc/sys/user/max_inotify_instances", "0").unwrap();
+    let inventory_file = std::path::Path::new(&dir).join("inventory.yaml");
+    fs::write(&inventory_file, inventory(&[("a", 1)])).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut world = World { store: store_of(std::path::Path::new(&dir), "a"), ..World::empty() };
+        assert_eq!(names(&*world.view().await), ["a"]);
+        let trouble = world.trouble().await;
+        assert!(trouble.message.contains("looked for every second"), "{trouble}");
+        fs::write(&inventory_file, inventory(&[("a", 1), ("b", 2)])).unwrap();
+        assert_eq!(world.delta().await, (vec!["b".to_owned()], vec![]));
+        fs::write("/proc/sys/user/max_inotify_instances", "9").unwrap();
+        assert_eq!(world.recovered().await, trouble);
+    });
 }
 
 /// Whoever drops the future of `next` loses nothing.
