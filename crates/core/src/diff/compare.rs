@@ -48,7 +48,8 @@ pub fn diff_touched(observed: &Observed, desired: &Desired, touched: &Touched) -
     if touched.node_wide {
         compare_links(observed, desired, &mut changes);
         // What is on a link that is only being made has to be written, touched or not.
-        if !changes.links_add.is_empty() || !changes.links_delete.is_empty() {
+        let forgets = changes.links_set.iter().any(|link| forgets_neighbours(observed, link));
+        if !changes.links_add.is_empty() || !changes.links_delete.is_empty() || forgets {
             return diff(observed, desired);
         }
         compare_node_wide(observed, desired, &mut changes);
@@ -89,6 +90,8 @@ struct Comparison<'a> {
     void: &'a [LinkName],
     /// Links that go, and with them what is on them.
     going: Vec<LinkName>,
+    /// Links whose neighbour entries will not be there when they are in line.
+    forgetful: Vec<LinkName>,
     ids: Ids<'a>,
     changes: Changes,
 }
@@ -96,7 +99,9 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn new(observed: &'a Observed, desired: &'a Desired, void: &'a [LinkName], changes: Changes) -> Self {
         let going = changes.links_delete.clone();
-        Comparison { observed, desired, void, going, ids: Ids::new(observed, void), changes }
+        let forgetful = changes.links_set.iter().filter(|link| forgets_neighbours(observed, link));
+        let forgetful = forgetful.map(|link| link.name).collect();
+        Comparison { observed, desired, void, going, forgetful, ids: Ids::new(observed, void), changes }
     }
 
     fn route(&mut self, key: RouteKey) {
@@ -145,7 +150,8 @@ impl<'a> Comparison<'a> {
     }
 
     fn neighbour(&mut self, key: NeighbourKey) {
-        let observed = self.observed.neighbours.get(&key).filter(|_| !self.void.contains(&key.link)).copied();
+        let gone = self.void.contains(&key.link) || self.forgetful.contains(&key.link);
+        let observed = self.observed.neighbours.get(&key).filter(|_| !gone).copied();
         match self.desired.neighbours.get(&key).copied() {
             Some(mac) if observed != Some(mac) => self.changes.neighbours_set.push(Neighbour { key, mac }),
             None if observed.is_some() && !self.going.contains(&key.link) => {
@@ -193,6 +199,11 @@ fn compare_links(observed: &Observed, desired: &Desired, changes: &mut Changes) 
     }
     let unwanted = observed.links.keys().filter(|name| !desired.links.contains_key(name));
     changes.links_delete.extend(unwanted);
+}
+
+/// With another MAC address the kernel forgets every neighbour of a link, permanent ones too (`neigh_changeaddr`).
+fn forgets_neighbours(observed: &Observed, link: &VxlanLink) -> bool {
+    observed.links.get(&link.name).is_some_and(|standing| standing.mac != Some(link.mac))
 }
 
 /// The kernel changes none of these in place (`vxlan_changelink` refuses VNI and port; a move to another uplink leaves the

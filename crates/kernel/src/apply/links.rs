@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopwise_core::name::LinkName;
+use hopwise_core::name::{LinkName, MacAddr};
 
 use crate::netlink::{Batch, NetlinkError, Socket};
 use crate::observe::translate;
@@ -15,6 +15,8 @@ pub(super) struct Resolved {
     pub(super) index: u32,
     /// Whether it carries our alias.
     pub(super) ours: bool,
+    /// Its MAC address.
+    pub(super) mac: Option<MacAddr>,
 }
 
 /// Asks for links by name. One that isn't there is left out.
@@ -30,7 +32,8 @@ pub(super) fn resolve(
     socket.ask(&mut batch, |_, answer| {
         let link = answer.ok().and_then(|message| {
             let link = rt::link::decode(&message)?;
-            Some((link.name?, Resolved { index: link.index, ours: translate::is_ours(&link) }))
+            let ours = translate::is_ours(&link);
+            Some((link.name?, Resolved { index: link.index, ours, mac: link.mac }))
         });
         found.extend(link);
     })?;

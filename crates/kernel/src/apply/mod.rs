@@ -7,6 +7,7 @@
 
 mod links;
 mod op;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -120,7 +121,7 @@ impl<'c> Writer<'_, 'c> {
         for link in &changes.links_set {
             match links.get(&link.name).filter(|found| found.ours) {
                 Some(found) => {
-                    rt::link::set(&mut self.batch, found.index, link);
+                    rt::link::set(&mut self.batch, found.index, found.mac, link);
                     self.ops.push(Op::LinkSet(link));
                 }
                 None => self.missing(Op::LinkSet(link), link.name),
@@ -177,10 +178,7 @@ impl<'c> Writer<'_, 'c> {
     }
 
     fn deletions(&mut self, changes: &'c Changes, links: &BTreeMap<LinkName, Resolved>) {
-        for rule in &changes.rules_delete {
-            rt::rule::delete(&mut self.batch, rule);
-            self.queued(Op::RuleDelete(rule));
-        }
+        self.rules(changes);
         for key in &changes.routes_delete {
             rt::route::delete(&mut self.batch, key);
             self.queued(Op::RouteDelete(key));
@@ -208,6 +206,27 @@ impl<'c> Writer<'_, 'c> {
         }
         for name in &changes.links_delete {
             self.delete_link(Op::LinkDelete(name), links.get(name));
+        }
+    }
+
+    /// Several rules of ours may have the same priority and table, of which the altered ones are to go first.
+    fn rules(&mut self, changes: &'c Changes) {
+        if changes.rules_delete.is_empty() {
+            return;
+        }
+        self.flush();
+        let mut standing = match rules::ours(self.socket) {
+            Ok(standing) => standing,
+            Err((_, error)) => return self.record(Op::RuleDelete(&changes.rules_delete[0]), Err(error)),
+        };
+        for rule in &changes.rules_delete {
+            match standing.iter().position(|found| found.rule == *rule) {
+                Some(position) => {
+                    rt::rule::delete(&mut self.batch, &standing.remove(position).payload);
+                    self.queued(Op::RuleDelete(rule));
+                }
+                None => self.report.applied += 1,
+            }
         }
     }
 

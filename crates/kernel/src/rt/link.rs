@@ -210,13 +210,16 @@ pub fn probe_vxlan(batch: &mut Batch) {
         .str(IFLA_INFO_KIND, "vxlan");
 }
 
-/// Gives a link its MTU and MAC address, and brings it up.
-pub fn set(batch: &mut Batch, index: u32, link: &VxlanLink) {
+/// Gives a link its MTU and, where it has another, its MAC address, and brings it up.
+///
+/// The kernel forgets all neighbours of a link whose MAC address is set, even to what it is.
+pub fn set(batch: &mut Batch, index: u32, mac: Option<MacAddr>, link: &VxlanLink) {
     let up = libc::IFF_UP as u32;
-    batch
-        .message(libc::RTM_NEWLINK, 0, &header(index, up, up))
-        .bytes(IFLA_ADDRESS, &link.mac.0)
-        .u32(IFLA_MTU, link.mtu.bytes());
+    let mut message = batch.message(libc::RTM_NEWLINK, 0, &header(index, up, up));
+    if mac != Some(link.mac) {
+        message.bytes(IFLA_ADDRESS, &link.mac.0);
+    }
+    message.u32(IFLA_MTU, link.mtu.bytes());
 }
 
 /// Deletes a link.

@@ -72,12 +72,8 @@ pub fn add(batch: &mut Batch, rule: &Rule) {
         .u8(FRA_PROTOCOL, PROTOCOL);
 }
 
-/// Deletes a rule of ours, altered or not: what the request leaves out, the kernel does not compare.
-pub fn delete(batch: &mut Batch, rule: &Rule) {
-    let mut message = batch.message(libc::RTM_DELRULE, 0, &header(rule.family, rule.table, 0));
-    message.u32(FRA_PRIORITY, rule.priority);
-    if rule.table != 0 {
-        message.u32(FRA_TABLE, rule.table);
-    }
-    message.u8(FRA_PROTOCOL, PROTOCOL);
+/// Deletes the rule that a dump told of in these very words. Selectors that a request leaves out the kernel does not
+/// compare, so that less would hit the first rule that has no less.
+pub fn delete(batch: &mut Batch, payload: &[u8]) {
+    batch.message(libc::RTM_DELRULE, 0, payload);
 }
