@@ -1,20 +1,18 @@
-//! Asking a running agent for its status: one HTTP/1.0 request to an address on this host, which takes no HTTP library.
+//! Asking a running agent for its status.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use hopwise_api::status::{self, Status};
+use hopwise_lab::Response;
 
 use crate::exit::{Exit, Failure, Hint};
 
-/// How long connecting and each read may take. The agent answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The longest answer that is read: a status of 100,000 peers is some 30 MB.
-const MAX_ANSWER: u64 = 256 << 20;
+/// How long connecting may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which agent to ask.
 #[derive(Args, Clone, Debug)]
@@ -40,24 +38,11 @@ impl AgentArgs {
     }
 
     fn get(&self, path: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.agent, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        // HTTP/1.0: the answer ends where the connection ends, never in chunks.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", self.agent)?;
-        let mut answer = String::new();
-        stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
-        body(&answer).map(str::to_owned).map_err(io::Error::other)
-    }
-}
-
-/// The body of an answer whose status is 200.
-fn body(answer: &str) -> Result<&str, String> {
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
-    let line = head.lines().next().unwrap_or_default();
-    match line.split(' ').nth(1) {
-        Some("200") => Ok(body),
-        _ => Err(format!("it answers {line:?}")),
+        let stream = TcpStream::connect_timeout(&self.agent, TIMEOUT)?;
+        match hopwise_lab::get(stream, path)? {
+            Response { code: 200, body } => Ok(body),
+            Response { code, .. } => Err(io::Error::other(format!("it answers with HTTP status {code}"))),
+        }
     }
 }
 
@@ -79,16 +64,6 @@ fn parse(body: &str) -> anyhow::Result<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_good_answer_has_a_body() {
-        assert_eq!(body("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Ok("{}"));
-        assert_eq!(
-            body("HTTP/1.1 404 Not Found\r\n\r\nx").unwrap_err(),
-            "it answers \"HTTP/1.1 404 Not Found\""
-        );
-        assert!(body("SSH-2.0-x").is_err());
-    }
 
     #[test]
     fn a_later_format_is_refused_by_its_number() {

@@ -1,14 +1,12 @@
 //! `hopwise lab demo`: the product in a few seconds, on this machine, nothing of it staged.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use hopwise_core::cidr::Cidr;
 use hopwise_lab::check::CheckOptions;
-use hopwise_lab::{Lab, LabName};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use hopwise_lab::{Interrupt, Lab, LabName};
 
 use super::{MakeArgs, check, healing, progress};
 use crate::commands::routes;
@@ -28,20 +26,15 @@ pub struct DemoCommand {
     make: MakeArgs,
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn note_signal(_signal: i32) {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
 impl DemoCommand {
     /// Shows it, and takes everything down whatever happens.
     pub fn run(self) -> Result<Exit, Failure> {
         // A name of its own, so that a demo meets no other lab.
         let name: LabName = format!("demo{}", std::process::id()).parse().context("naming the lab")?;
-        catch_signals()?;
+        // Signals are noticed between two steps, so that what was made is always removed.
+        let interrupt = Interrupt::watch();
         let start = Instant::now();
-        let shown = show(&self.make, &name);
+        let shown = show(&self.make, &name, &interrupt);
         let removed = hopwise_lab::down(&name).hint(format!("hopwise lab down --name {name}"));
         let exit = shown?;
         removed?;
@@ -50,7 +43,7 @@ impl DemoCommand {
     }
 }
 
-fn show(make: &MakeArgs, name: &LabName) -> Result<Exit, Failure> {
+fn show(make: &MakeArgs, name: &LabName, interrupt: &Interrupt) -> Result<Exit, Failure> {
     let start = Instant::now();
     let options = make.options(name.clone());
     let lab = progress::shown(|progress| hopwise_lab::up(&options, progress))?;
@@ -59,15 +52,15 @@ fn show(make: &MakeArgs, name: &LabName) -> Result<Exit, Failure> {
         "{nodes} nodes with the real agent, {pods} pods attached by the real plugin, up in {:.1} s\n",
         start.elapsed().as_secs_f64()
     ))?;
-    go_on()?;
+    interrupt.check()?;
 
     let report = progress::shown(|progress| lab.check(&CheckOptions::default(), progress))?;
     say(&check::for_people(&report))?;
-    go_on()?;
+    interrupt.check()?;
 
     say(&format!("$ hopwise routes          # on {NODE}\n{}", routes_of(&lab)?))?;
-    let healed = heal(&lab)?;
-    Ok(if report.ok && healed { Exit::Good } else { Exit::Attention })
+    heal(&lab, interrupt)?;
+    Ok(if report.ok { Exit::Good } else { Exit::Attention })
 }
 
 fn routes_of(lab: &Lab) -> Result<String, Failure> {
@@ -75,58 +68,38 @@ fn routes_of(lab: &Lab) -> Result<String, Failure> {
 }
 
 /// Deletes a route by hand and shows what a watcher of the kernel saw, then does it again for the median.
-fn heal(lab: &Lab) -> Result<bool, Failure> {
+fn heal(lab: &Lab, interrupt: &Interrupt) -> Result<(), Failure> {
     let status = lab.agent_status(NODE)?;
     let route = status.peers.iter().flat_map(|peer| &peer.routes).find(|route| route.next_hop.is_some());
     let route = route.context("the agent has no route that could be deleted")?;
     let dst: Cidr = route.pod_cidr.parse().context("the pod CIDR of a route")?;
     let next_hop = route.next_hop.as_deref().unwrap_or_default();
 
-    say(&format!("$ ip route del {dst}      # on {NODE}, by hand, while its agent runs"))?;
+    say(&format!("$ ip route del {dst}    # on {NODE}, by hand, while its agent runs"))?;
     let first = lab.inside(NODE, || healing::delete_and_watch(dst))??;
-    say(&format!("  {} ms  the kernel says: gone", milliseconds(first.gone)))?;
-    say(&format!("  {} ms  the kernel says: {dst} {next_hop} is back\n", milliseconds(first.back)))?;
-    let mut times = vec![first.back];
+    say(&format!(
+        "{dst} {next_hop} is back after {} ms, by the kernel's own notifications",
+        milliseconds(first)
+    ))?;
+    let mut times = vec![first];
     while times.len() < TRIALS {
-        go_on()?;
-        times.push(lab.inside(NODE, || healing::delete_and_watch(dst))??.back);
+        interrupt.check()?;
+        times.push(lab.inside(NODE, || healing::delete_and_watch(dst))??);
     }
     times.sort();
-    let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
-    say(&format!(
-        "healed {TRIALS} times of {TRIALS}: median {} ms, slowest {} ms\n",
-        milliseconds(median).trim(),
-        milliseconds(slowest).trim()
-    ))?;
+    let (median, slowest) = (milliseconds(times[times.len() / 2]), milliseconds(times[times.len() - 1]));
+    say(&format!("healed {TRIALS} times of {TRIALS}: median {median} ms, slowest {slowest} ms\n"))?;
     let again = lab.agent_status(NODE)?;
     if again.peers != status.peers {
         return Err(anyhow!("the routes are not what they were before:\n{}", routes_of(lab)?).into());
     }
-    Ok(true)
+    Ok(())
 }
 
 fn milliseconds(time: Duration) -> String {
-    format!("{:6.2}", time.as_secs_f64() * 1e3)
+    format!("{:.2}", time.as_secs_f64() * 1e3)
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
     print_text(&format!("{text}\n"))
-}
-
-/// An error once somebody wants it to stop.
-fn go_on() -> anyhow::Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted; everything has been taken down again");
-    }
-    Ok(())
-}
-
-/// From here on SIGINT, SIGTERM and SIGHUP are noticed between two steps: what was made is always removed.
-fn catch_signals() -> anyhow::Result<()> {
-    let action = SigAction::new(SigHandler::Handler(note_signal), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe { sigaction(signal, &action) }.context("can't listen for signals")?;
-    }
-    Ok(())
 }

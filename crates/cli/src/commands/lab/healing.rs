@@ -14,36 +14,36 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 /// Longer than any safety net takes: who needs more has not healed.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What the watcher saw, counted from the moment before the deletion was asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Healing {
-    /// When the kernel said that the route is gone.
-    pub gone: Duration,
-    /// When the kernel said that it is back.
-    pub back: Duration,
-}
-
-/// Deletes the agent's route to a destination and waits until the kernel says that it is back.
-pub fn delete_and_watch(dst: Cidr) -> Result<Healing> {
+/// Deletes the agent's route to a destination and waits until the kernel says that it is back. The time is from just
+/// before the deletion is asked for.
+pub fn delete_and_watch(dst: Cidr) -> Result<Duration> {
     let mut watch = Watch::open()?;
     let mut kernel = Rtnl::open()?;
     let route = RouteSpec { protocol: mark::PROTOCOL, ..RouteSpec::new(dst) };
-    let start = Instant::now();
-    kernel.delete_route(&route).with_context(|| format!("ip route del {dst} proto {}", mark::PROTOCOL))?;
-    let (mut gone, mut events) = (None, Vec::new());
+    std::thread::scope(|scope| {
+        let start = Instant::now();
+        // Waiting before anything happens, on a thread of its own: what is measured is the kernel and the agent, not
+        // how long the deletion takes to return to us.
+        let watcher = scope.spawn(move || watch_for(&mut watch, dst, start));
+        let deleted = kernel.delete_route(&route);
+        deleted.with_context(|| format!("ip route del {dst} proto {}", mark::PROTOCOL))?;
+        watcher.join().unwrap_or_else(|_| bail!("the watcher panicked"))
+    })
+}
+
+fn watch_for(watch: &mut Watch, dst: Cidr, start: Instant) -> Result<Duration> {
+    let (mut gone, mut events) = (false, Vec::new());
     while start.elapsed() < PATIENCE {
-        let [routes, netfilter] = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut sockets = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let rest = PATIENCE.saturating_sub(start.elapsed()) + Duration::from_millis(1);
-        nix::poll::poll(&mut [routes, netfilter], PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX))?;
+        nix::poll::poll(&mut sockets, PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX))?;
         let now = start.elapsed();
         events.clear();
         watch.read(&mut events)?;
         for event in &events {
             match event {
-                Event::Route { key, now: None } if key.dst == dst => gone = Some(now),
-                Event::Route { key, now: Some(_) } if key.dst == dst => {
-                    return Ok(Healing { gone: gone.unwrap_or(now), back: now });
-                }
+                Event::Route { key, now: None } if key.dst == dst => gone = true,
+                Event::Route { key, now: Some(_) } if gone && key.dst == dst => return Ok(now),
                 _ => {}
             }
         }
