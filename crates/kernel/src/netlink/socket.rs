@@ -33,7 +33,7 @@ pub enum NetlinkError {
     #[error("netlink socket")]
     Io(#[from] io::Error),
     /// The kernel refused a request.
-    #[error("{}{}", io::Error::from_raw_os_error(*errno), extended(message.as_deref()))]
+    #[error("{}", refusal(*errno, message.as_deref()))]
     Refused {
         /// The error number, positive.
         errno: i32,
@@ -48,8 +48,10 @@ pub enum NetlinkError {
     Overrun,
 }
 
-fn extended(message: Option<&str>) -> String {
-    message.map(|text| format!(" ({text})")).unwrap_or_default()
+/// The kernel's own words first, where it has any: the number's text is the same for a hundred causes.
+fn refusal(errno: i32, message: Option<&str>) -> String {
+    let text = nix::errno::Errno::from_raw(errno).desc();
+    message.map_or_else(|| text.to_owned(), |message| format!("{message} ({text})"))
 }
 
 impl NetlinkError {

@@ -29,7 +29,7 @@ fn each_refusal_names_its_change_and_stops_nothing() {
         }
         for (index, error) in bad.iter().zip(routes) {
             assert_eq!((error.kind, error.errno), (ObjectKind::Route, libc::EINVAL));
-            assert!(error.message.contains("Nexthop id does not exist"), "{error}");
+            assert_eq!(error.message, "Nexthop id does not exist (Invalid argument)");
             assert!(error.change.contains(&changes.routes_set[*index].route.key.dst.to_string()), "{error}");
         }
         assert_eq!(observe(kernel).routes.len(), 250 - bad.len());
