@@ -23,7 +23,7 @@ fn uplinks(host: &HostView) -> Vec<(LinkName, IfIndex)> {
 /// One step of a planner's life.
 #[derive(Clone, Debug)]
 enum Step {
-    View(ClusterView),
+    View(Box<ClusterView>),
     Upsert(Vec<Node>),
     Remove(NodeName),
     Host(Box<HostView>),
@@ -32,7 +32,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        1 => arbitrary::cluster().prop_map(Step::View),
+        1 => arbitrary::cluster().prop_map(|view| Step::View(Box::new(view))),
         6 => vec(arbitrary::node(), 1..3).prop_map(Step::Upsert),
         3 => select(&["node1", "node2", "node3", "aaa"][..]).prop_map(|node| Step::Remove(common::name(node))),
         2 => arbitrary::host_view().prop_map(|host| Step::Host(Box::new(host))),
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn take(planner: &mut Planner, step: Step) -> hopwise_core::diff::Touched {
     match step {
-        Step::View(view) => planner.set_view(view),
+        Step::View(view) => planner.set_view(*view),
         Step::Upsert(nodes) => {
             let upserted = nodes.into_iter().map(Arc::new).collect();
             planner.update(ViewDelta { upserted, removed: Vec::new() })

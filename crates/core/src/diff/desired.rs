@@ -7,19 +7,28 @@ use crate::cidr::Cidr;
 use crate::family::Family;
 use crate::host::Capabilities;
 use crate::netfilter::{SetName, SetRole, Table};
+use crate::object::NextHop;
 use crate::observed::AcceptRule;
 use crate::plan::{NodePlan, NodeWide, PeerPlan};
 
 impl Desired {
     /// The objects of a whole plan.
     pub fn of(plan: &NodePlan, capabilities: &Capabilities) -> Desired {
-        let mut desired = Desired { nexthop_objects: capabilities.nexthop_objects, ..Desired::default() };
-        let mut touched = Touched { everything: true, ..Touched::default() };
+        let routes = || plan.peer_plans().flat_map(|peer| &peer.routes);
+        let mut next_hops: Vec<NextHop> = routes().map(|route| route.next_hop).collect();
+        next_hops.sort_unstable();
+        let neighbours = plan.peer_plans().flat_map(|peer| &peer.neighbours);
+        let fdb = plan.peer_plans().flat_map(|peer| &peer.fdb);
+        let mut desired = Desired {
+            nexthop_objects: capabilities.nexthop_objects,
+            routes: routes().map(|route| (route.key, route.next_hop)).collect(),
+            next_hops: next_hops.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).collect(),
+            neighbours: neighbours.map(|neighbour| (neighbour.key, neighbour.mac)).collect(),
+            fdb: fdb.map(|entry| (entry.key, entry.dst)).collect(),
+            ..Desired::default()
+        };
         desired.set_node(&plan.node);
-        desired.set_table(plan.node.table.as_ref(), plan.peer_plans());
-        for peer in plan.peer_plans() {
-            desired.add_peer(peer, &mut touched);
-        }
+        desired.set_table(plan.node.table.as_ref(), &plan.peer_plans());
         desired
     }
 
@@ -40,13 +49,16 @@ impl Desired {
     }
 
     /// Takes over the table, and puts the addresses of all these peers into it.
-    pub(crate) fn set_table<'a>(&mut self, table: Option<&Table>, peers: impl Iterator<Item = &'a PeerPlan>) {
+    pub(crate) fn set_table<'a>(
+        &mut self,
+        table: Option<&Table>,
+        peers: &(impl Iterator<Item = &'a PeerPlan> + Clone),
+    ) {
         self.table = table.cloned();
-        for peer in peers {
-            for element in elements(peer) {
-                if let Some(nodes) = self.nodes_set(element.family()) {
-                    nodes.insert(element);
-                }
+        for family in Family::BOTH {
+            if let Some(nodes) = self.nodes_set(family) {
+                let of_family = peers.clone().flat_map(elements).filter(|element| element.family() == family);
+                *nodes = nodes.iter().copied().chain(of_family).collect();
             }
         }
     }

@@ -143,6 +143,28 @@ fn senseless(cidr: Cidr) -> Option<&'static str> {
 }
 
 impl Claims {
+    /// Judges a whole cluster's claims.
+    pub fn judge(claims: impl Iterator<Item = (Cidr, Claimant)>) -> Claims {
+        let mut all: Vec<(Cidr, Claimant)> = claims.collect();
+        all.sort_unstable();
+        let (mut alone, mut contested) = (Vec::with_capacity(all.len()), Vec::new());
+        // In order, all that a network contains comes right after it; hardly ever is there anything.
+        let mut all = all.into_iter().peekable();
+        while let Some((widest, who)) = all.next() {
+            let mut inside =
+                std::iter::from_fn(|| all.next_if(|(cidr, _)| widest.contains_cidr(*cidr))).peekable();
+            if inside.peek().is_some() {
+                contested.push((widest, who));
+                contested.extend(inside);
+            } else {
+                alone.push((widest, who));
+            }
+        }
+        let mut judged = Claims { accepted: alone.into_iter().collect(), ..Claims::default() };
+        judged.change([], contested);
+        judged
+    }
+
     /// Takes claims out and in, and judges again what that concerns. Gives the nodes with a verdict that may differ.
     pub fn change(
         &mut self,
@@ -193,16 +215,34 @@ impl Claims {
         touched
     }
 
-    /// The verdict on a claim of a node.
-    pub fn verdict(&self, cidr: Cidr, kind: Kind, node: &NodeName) -> Result<(), Refusal> {
-        let owns = |who: &Claimant| who.kind == kind && who.node == *node;
-        if self.accepted.get(&cidr).is_some_and(owns) {
+    /// The verdict on an address of a node.
+    pub fn judge_address(
+        &self,
+        node: &Node,
+        address: IpAddr,
+        networks: &ClusterNetworks,
+    ) -> Result<(), Refusal> {
+        check_address(address, networks)?;
+        let same = node.addresses.iter().filter(|claim| claim.value == address);
+        self.verdict(node, Cidr::host(address), Kind::Address, same.map(|claim| claim.since).min())
+    }
+
+    /// The verdict on a pod CIDR of a node.
+    pub fn judge_pod_cidr(&self, node: &Node, cidr: Cidr, networks: &ClusterNetworks) -> Result<(), Refusal> {
+        check_pod_cidr(cidr, networks)?;
+        let same = node.pod_cidrs.iter().filter(|claim| claim.value == cidr);
+        self.verdict(node, cidr, Kind::PodCidr, same.map(|claim| claim.since).min())
+    }
+
+    fn verdict(&self, node: &Node, cidr: Cidr, kind: Kind, since: Option<u64>) -> Result<(), Refusal> {
+        if self.accepted.get(&cidr).is_some_and(|who| who.kind == kind && who.node == node.name) {
             return Ok(());
         }
-        let same =
-            self.refused.range((cidr, Claimant::most_senior())..).take_while(|((held, _), _)| *held == cidr);
-        let lost_to = same.filter(|((_, who), _)| owns(who)).map(|(_, held)| *held).next();
-        match lost_to.and_then(|held| Some((held, self.accepted.get(&held)?))) {
+        let lost_to = [true, false].into_iter().find_map(|peer| {
+            let who = Claimant { since: since?, peer, kind, node: node.name.clone() };
+            self.refused.get(&(cidr, who))
+        });
+        match lost_to.and_then(|held| Some((*held, self.accepted.get(held)?))) {
             Some((held, by)) => Err(Refusal::Taken { cidr: held, by: by.clone() }),
             // Not indexed at all: its family is not in use.
             None => Err(Refusal::Outside),

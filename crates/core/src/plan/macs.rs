@@ -42,6 +42,11 @@ fn entry(node: &Node, own: &NodeName, vni: u32) -> Option<(MacAddr, Holder)> {
 }
 
 impl VxlanMacs {
+    /// The MAC addresses of all these nodes.
+    pub fn of<'a>(nodes: impl Iterator<Item = &'a Node>, own: &NodeName, vni: u32) -> VxlanMacs {
+        VxlanMacs { holders: nodes.filter_map(|node| entry(node, own, vni)).collect() }
+    }
+
     /// Changes one node's entry. Adds the nodes for which the owner of their MAC address may differ to `touched`.
     pub fn change(
         &mut self,

@@ -128,7 +128,7 @@ impl NodePlan {
     }
 
     /// The plans of all peers in both families, in order of names.
-    pub fn peer_plans(&self) -> impl Iterator<Item = &PeerPlan> {
+    pub fn peer_plans(&self) -> impl Iterator<Item = &PeerPlan> + Clone {
         self.peers.values().flat_map(|plan| plan.v4.iter().chain(&plan.v6)).map(|plan| &**plan)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claims::{self, Kind};
 use super::peer::Inputs;
 use super::{NodeWide, refusal, site, sysctl};
 use crate::cidr::Cidr;
@@ -121,11 +120,13 @@ fn table(inputs: Inputs<'_>, own: Option<&Node>) -> Option<Table> {
         let local = site.pod_cidrs.iter().copied().filter(of_family).collect();
         let exempt = networks.pods.iter().chain(&networks.services).chain(&config.masquerade_exempt);
         let exempt = exempt.copied().filter(of_family).collect();
-        let stands = |cidr: &Cidr| claims.verdict(*cidr, Kind::Address, &config.node).is_ok();
-        let own = own.into_iter().flat_map(|node| &node.addresses).map(|claim| Cidr::host(claim.value));
+        let own =
+            own.into_iter().flat_map(|node| node.addresses.iter().map(move |claim| (node, claim.value)));
+        let own = own.filter(|(node, address)| claims.judge_address(node, *address, networks).is_ok());
+        let own = own.map(|(_, address)| Cidr::host(address));
         fill(SetRole::LocalPods, netfilter::merge(local));
         fill(SetRole::Exempt, netfilter::merge(exempt));
-        fill(SetRole::Nodes, own.filter(of_family).filter(stands).collect());
+        fill(SetRole::Nodes, own.filter(of_family).collect());
     }
     let masquerade =
         families().map(|family| Masquerade { family, fully_random: config.masquerade_random }).collect();
@@ -166,19 +167,17 @@ fn own_notes(inputs: Inputs<'_>, own: Option<&Node>) -> Vec<Note> {
     };
     let mut notes = Vec::new();
     for address in node.addresses.iter().map(|claim| claim.value) {
-        let verdict = claims::check_address(address, networks)
-            .and_then(|()| claims.verdict(Cidr::host(address), Kind::Address, &node.name));
+        let verdict = claims.judge_address(node, address, networks);
         if let (Err(reason), true) = (verdict, *site.declared.get(Family::of(address))) {
             let refused = refusal::address(node, address, &reason, networks, &config.node);
-            notes.push(refusal::own(node, refused));
+            notes.push(refusal::own(node, "own-address-refused", refused));
         }
     }
     for cidr in node.pod_cidrs.iter().map(|claim| claim.value) {
-        let verdict = claims::check_pod_cidr(cidr, networks)
-            .and_then(|()| claims.verdict(cidr, Kind::PodCidr, &node.name));
+        let verdict = claims.judge_pod_cidr(node, cidr, networks);
         if let Err(reason) = verdict {
             let refused = refusal::pod_cidr(node, cidr, &reason, networks, &config.node);
-            notes.push(refusal::own(node, refused));
+            notes.push(refusal::own(node, "own-pod-cidr-refused", refused));
         }
     }
     for family in Family::BOTH.into_iter().filter(|family| *site.in_use.get(*family)) {

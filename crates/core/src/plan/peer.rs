@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::claims::{self, Claims, Kind};
+use super::claims::Claims;
 use super::macs::{self, VxlanMacs};
 use super::site::{HostIndex, Obstacle, Site};
 use super::{PeerPlan, Reach, refusal, uplink};
@@ -100,9 +100,7 @@ impl<'a> Peer<'a> {
                 continue;
             }
             seen.push(cidr);
-            let verdict = claims::check_pod_cidr(cidr, networks)
-                .and_then(|()| claims.verdict(cidr, Kind::PodCidr, &self.node.name));
-            match verdict {
+            match claims.judge_pod_cidr(self.node, cidr, networks) {
                 // The bridge's own route has the same key.
                 Ok(()) if site.pod_cidrs.contains(&cidr) => {
                     self.notes.push(refusal::served_here(self.node, cidr));
@@ -126,9 +124,7 @@ impl<'a> Peer<'a> {
                 continue;
             }
             seen.push(address);
-            let verdict = claims::check_address(address, networks)
-                .and_then(|()| claims.verdict(Cidr::host(address), Kind::Address, &self.node.name));
-            match verdict {
+            match claims.judge_address(self.node, address, networks) {
                 Ok(()) if index.addresses.contains(&address) => {
                     self.notes.push(refusal::address_is_ours(self.node, address));
                 }
@@ -422,11 +418,14 @@ impl<'a> Peer<'a> {
     }
 
     fn off_link(&mut self, address: IpAddr, gateway: IpAddr, why: &str) {
+        let tunnel = match self.node.os {
+            Os::Linux => "allow VXLAN (mode auto, vxlan true), or ",
+            Os::Windows => "",
+        };
         self.unreachable(
             "peer-off-link",
             format!("its address {address} is behind the gateway {gateway}, and {why}"),
-            "allow VXLAN (mode auto, vxlan true), or teach the router the pod CIDRs and list them in networks.fabric"
-                .to_owned(),
+            format!("{tunnel}teach the router the pod CIDRs and list them in networks.fabric"),
         );
     }
 

@@ -193,29 +193,27 @@ impl Planner {
         self.plan
     }
 
-    /// Forgets everything but the inputs, and plans.
+    /// Forgets everything but the inputs, and plans. Whole maps are built from what is in order already: quicker than one
+    /// by one, and denser in memory.
     fn start_over(&mut self) -> Touched {
-        self.plan = NodePlan::default();
-        self.desired =
-            Desired { nexthop_objects: self.host.capabilities.nexthop_objects, ..Desired::default() };
-        self.tunnels = PerFamily::default();
-        self.claims = Claims::default();
-        self.macs = VxlanMacs::default();
-        self.missing_lookups.clear();
         let view = Arc::clone(&self.view);
-        let own = &self.config.node;
+        let (own, vni) = (&self.config.node, self.config.vxlan_vni);
         let claims = view.nodes.values().flat_map(|node| claims::claims_of(node, own, &view.networks));
-        self.claims.change([], claims);
-        for node in view.nodes.values() {
-            self.macs.change((None, Some(node)), own, self.config.vxlan_vni, &mut BTreeSet::new());
-        }
+        self.claims = Claims::judge(claims);
+        self.macs = VxlanMacs::of(view.nodes.values().map(|node| &**node), own, vni);
+        self.missing_lookups =
+            view.nodes.iter().flat_map(|(name, node)| self.missing_of(name, node)).collect();
         self.resurvey();
-        let mut touched = Touched { everything: true, ..Touched::default() };
-        self.replan_peers(view.nodes.keys().cloned().collect(), &mut touched);
+        let inputs = self.inputs();
+        let peers = view.nodes.iter().filter(|(name, _)| **name != self.config.node);
+        self.plan.peers = peers.map(|(name, node)| (name.clone(), peer::plan_peer(inputs, node))).collect();
+        self.tunnels = PerFamily::from_fn(|family| {
+            let plans = self.plan.peers.values().filter_map(|plans| plans.get(family).as_deref());
+            plans.filter(|plan| uses_tunnel(plan)).count()
+        });
         self.plan_node();
-        self.desired.set_node(&self.plan.node);
-        self.desired.set_table(self.plan.node.table.as_ref(), self.plan.peer_plans());
-        touched
+        self.desired = Desired::of(&self.plan, &self.host.capabilities);
+        Touched { everything: true, ..Touched::default() }
     }
 
     /// Takes in changes that the view has already.
@@ -266,7 +264,7 @@ impl Planner {
                 touched.node_wide = true;
                 self.desired.set_node(&self.plan.node);
                 if former.table != self.plan.node.table {
-                    self.desired.set_table(self.plan.node.table.as_ref(), self.plan.peer_plans());
+                    self.desired.set_table(self.plan.node.table.as_ref(), &self.plan.peer_plans());
                 }
             }
         }

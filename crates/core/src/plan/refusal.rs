@@ -127,13 +127,8 @@ pub(super) fn served_here(node: &Node, cidr: Cidr) -> Note {
 }
 
 /// This node's own claim was refused: peers send its pods' packets elsewhere, or nowhere.
-pub(super) fn own(node: &Node, mut refused: Note) -> Note {
-    refused.id = match refused.id {
-        id if id.starts_with("pod-cidr") => "own-pod-cidr-refused",
-        _ => "own-address-refused",
-    };
-    refused.subject = format!("this node ({})", node.name);
-    refused
+pub(super) fn own(node: &Node, id: &'static str, refused: Note) -> Note {
+    Note { id, subject: format!("this node ({})", node.name), ..refused }
 }
 
 fn list(cidrs: &[Cidr]) -> String {

@@ -89,10 +89,10 @@ pub(super) fn survey(
         PerFamily::from_fn(|family| *declared.get(family) && *host.capabilities.families.get(family));
     let node = view.nodes.get(&config.node);
     let own_address = PerFamily::from_fn(|family| {
-        let mut addresses = node?.addresses.iter().map(|claim| claim.value);
+        let node = node?;
+        let mut addresses = node.addresses.iter().map(|claim| claim.value);
         addresses.find(|address| {
-            Family::of(*address) == family
-                && claims.verdict(Cidr::host(*address), Kind::Address, &config.node).is_ok()
+            Family::of(*address) == family && claims.judge_address(node, *address, &view.networks).is_ok()
         })
     });
     let Choice { uplink, notes } = uplink::choose(host, config, &own_address, &in_use);
@@ -101,10 +101,9 @@ pub(super) fn survey(
     let published = node.map(|node| macs::mac_of(node, config.vxlan_vni)).filter(|mac| mac.is_unicast());
     let vxlan_mac = published.unwrap_or_else(|| mark::vxlan_mac(config.node.as_str(), config.vxlan_vni));
     let mut pod_cidrs = Vec::new();
-    for claim in node.iter().flat_map(|node| &node.pod_cidrs) {
-        let cidr = claim.value;
-        let verdict = claims::check_pod_cidr(cidr, &view.networks)
-            .and_then(|()| claims.verdict(cidr, Kind::PodCidr, &config.node));
+    let own = node.into_iter().flat_map(|node| node.pod_cidrs.iter().map(move |claim| (node, claim.value)));
+    for (node, cidr) in own {
+        let verdict = claims.judge_pod_cidr(node, cidr, &view.networks);
         if *in_use.get(cidr.family()) && serves(&verdict, &config.node) && !pod_cidrs.contains(&cidr) {
             pod_cidrs.push(cidr);
         }

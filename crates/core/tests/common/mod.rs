@@ -1,4 +1,5 @@
 //! A small cluster, arbitrary ones, and a kernel to try changes on.
+#![expect(clippy::unwrap_used, reason = "what tests are written with is known to be right")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod arbitrary;
