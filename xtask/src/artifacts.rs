@@ -1,5 +1,5 @@
-//! Building the two binaries that the demo, the lab's tests and the benches run: `hopwise` in profile `lab`, and the static
-//! plugin in profile `plugin`.
+//! Building the two binaries that the demo, the lab's tests and the benches run: `hopwise`, and the static plugin in
+//! profile `plugin`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,12 +24,30 @@ impl Artifacts {
     }
 }
 
+/// How `hopwise` is built.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    /// Quick to build, quick enough to run.
+    Lab,
+    /// As it is shipped.
+    Release,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Lab => "lab",
+            Profile::Release => "release",
+        }
+    }
+}
+
 /// Builds both.
-pub fn build() -> Result<Artifacts> {
+pub fn build(profile: Profile) -> Result<Artifacts> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let host = host_triple(&tools::output(Command::new(&rustc).current_dir(tools::workspace()).arg("-vV"))?)?;
     let arch = host.split('-').next().unwrap_or("x86_64").to_owned();
-    tools::run(tools::cargo().args(["build", "--package", "hopwise", "--profile", "lab"]))?;
+    tools::run(tools::cargo().args(["build", "--package", "hopwise", "--profile", profile.name()]))?;
 
     let musl = format!("{arch}-unknown-linux-musl");
     let mut plugin = tools::cargo();
@@ -48,7 +66,10 @@ pub fn build() -> Result<Artifacts> {
     };
     tools::run(&mut plugin)?;
     let target = tools::target_dir()?;
-    Ok(Artifacts { hopwise: target.join("lab/hopwise"), cni: target.join(triple).join("plugin/hopwise-cni") })
+    Ok(Artifacts {
+        hopwise: target.join(profile.name()).join("hopwise"),
+        cni: target.join(triple).join("plugin/hopwise-cni"),
+    })
 }
 
 fn host_triple(version: &str) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::artifacts::Profile;
 use crate::{artifacts, tools};
 
 /// Runs the named benches, or all.
@@ -10,7 +11,7 @@ pub fn run(names: &[&str]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| !there.iter().any(|bench| bench == *name)) {
         bail!("there is no bench {unknown:?}; there are: {}", there.join(", "));
     }
-    let built = artifacts::build()?;
+    let built = artifacts::build(Profile::Release)?;
     for bench in there.iter().filter(|bench| names.is_empty() || names.contains(&bench.as_str())) {
         println!("\n== bench {bench}");
         let mut cargo = tools::cargo();

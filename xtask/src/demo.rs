@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::artifacts::Profile;
 use crate::{artifacts, tools};
 
 /// Builds and shows.
@@ -17,7 +18,7 @@ pub fn run() -> Result<()> {
     }
     let start = Instant::now();
     println!("building (the first time takes a minute or two)");
-    let built = artifacts::build()?;
+    let built = artifacts::build(Profile::Lab)?;
     println!("built in {:.1} s\n", start.elapsed().as_secs_f64());
     let mut demo = Command::new(&built.hopwise);
     built.export(&mut demo);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::artifacts::Profile;
 use crate::{artifacts, tools};
 use libtest::Totals;
 use summary::{Outcome, Summary};
@@ -38,7 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
     suites::format(&mut summary);
     suites::clippy(&mut summary);
     suites::docs(&mut summary);
-    match artifacts::build() {
+    match artifacts::build(Profile::Lab) {
         Ok(built) => {
             suites::tests(&mut summary, &built, privileges);
             suites::doc_tests(&mut summary, &built);

@@ -21,7 +21,7 @@ Examples:
   hopwise lab up --nodes 5 --pods-per-node 3
   hopwise lab check
   hopwise lab exec node1 -- hopwise routes
-  hopwise lab exec node1-pod1 -- ping -c 3 outside
+  hopwise lab exec node1-pod1 -- ip route
   hopwise lab down
 
 A lab is made of network namespaces with the real agent and the real plugin in them, as root or, where the system allows
@@ -38,7 +38,8 @@ Built-in topologies: one-segment, two-segments, two-segments-fabric, dual-stack,
 const CHECK_EXAMPLES: &str = "\
 Examples:
   hopwise lab check
-  hopwise lab check -o json | jq '.paths[] | select(.ok | not)'
+  hopwise lab check -o json | jq .ok
+  hopwise lab check --name two
 
 Exit codes: 0 all is as it should be, 2 something is not.";
 
@@ -227,5 +228,15 @@ impl DownCommand {
             print_text(&text)?;
         }
         Ok(Exit::Good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn help_names_the_topologies_that_there_are() {
+        for (name, _) in hopwise_lab::topology::list() {
+            assert!(super::UP_EXAMPLES.contains(name), "{name}");
+        }
     }
 }
