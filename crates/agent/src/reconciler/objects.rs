@@ -78,6 +78,23 @@ impl Object {
         }
     }
 
+    /// Whether a difference in the object is drift, to be told from a change of plan.
+    ///
+    /// What is compared whole (links, rules, sysctls and so on) doesn't tell which of its objects was touched why. There,
+    /// drift is the better guess: plans for them rarely change, and often do so just because of drift.
+    pub fn has_drifted(&self, drift: &Touched, planned: &Touched) -> bool {
+        let compared_whole = matches!(
+            self,
+            Object::Link(_)
+                | Object::Address(_)
+                | Object::Rule(_)
+                | Object::Table
+                | Object::Accepts(_)
+                | Object::Sysctl(_)
+        );
+        self.is_in(drift) && !if compared_whole { planned.everything } else { self.is_in(planned) }
+    }
+
     /// Whether the object is among those touched.
     pub fn is_in(&self, touched: &Touched) -> bool {
         touched.everything

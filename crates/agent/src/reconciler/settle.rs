@@ -97,7 +97,7 @@ impl<N: Network> Reconciler<N> {
 
         let mut repairs: BTreeMap<ObjectKind, u64> = BTreeMap::new();
         objects::visit(changes, |object| {
-            if object.is_in(drift) && !object.is_in(planned) {
+            if object.has_drifted(drift, planned) {
                 *repairs.entry(object.kind()).or_default() += 1;
                 self.pace.repaired(object, done);
                 tracing::info!("repaired {object}");
