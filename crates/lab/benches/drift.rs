@@ -47,9 +47,7 @@ fn main() {
 fn prepare_off_link() {
     use hopwise_kernel::rtnl::{RouteSpec, Rtnl};
     let mut rtnl = Rtnl::open().expect("a socket");
-    let eth0 = rtnl.link_by_name("eth0").expect("a look-up").expect("the uplink");
-    let dst = "172.16.0.0/12".parse().expect("a CIDR");
-    let route = RouteSpec { gateway: Some(node_address(9_000).into()), ..RouteSpec::new(dst, eth0.index) };
+    let route = RouteSpec::new("172.16.0.0/12".parse().expect("a CIDR")).via(node_address(9_000).into());
     rtnl.add_route(&route).expect("a route");
 }
 
@@ -84,7 +82,7 @@ fn kinds() -> Vec<(&'static str, Pick)> {
             Some((changes, Box::new(move |now| now.routes.contains_key(&key))))
         }),
         ("nexthop object, and with it its route", |observed, n| {
-            let id = nth(observed.nexthops.keys().copied(), n)?;
+            let id = nth(observed.nexthops.iter().map(|(id, _)| *id), n)?;
             let routes = observed.routes.len();
             let changes = Changes { nexthops_delete: vec![id], ..Changes::default() };
             Some((changes, Box::new(move |now| now.routes.len() == routes)))
@@ -207,9 +205,7 @@ fn floor(trials: usize) -> Samples {
     use hopwise_kernel::rtnl::{RouteSpec, Rtnl};
     const RTNLGRP_IPV4_ROUTE: u32 = 7;
     let mut rtnl = Rtnl::open().expect("a socket");
-    let eth0 = rtnl.link_by_name("eth0").expect("a look-up").expect("the uplink");
-    let route =
-        RouteSpec { gateway: Some(node_address(1).into()), ..RouteSpec::new(pod_cidr(1), eth0.index) };
+    let route = RouteSpec::new(pod_cidr(1)).via(node_address(1).into());
     rtnl.add_route(&route).expect("a route");
     let open = || {
         let socket = Socket::open(libc::NETLINK_ROUTE).expect("a socket");

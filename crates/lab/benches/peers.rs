@@ -139,7 +139,8 @@ fn warm(n: u32, rounds: u32) {
             host.lookups.insert(node_address(n + 1 + round).into(), on_link);
         }
         let mut planner = Planner::new(view, host, config);
-        kernel.apply(&diff(&kernel_observe(&mut kernel), planner.desired()));
+        let empty = kernel_observe(&mut kernel);
+        kernel.apply(&diff(&empty, planner.desired()));
         let (mut wall, mut cpu, mut pure_cpu) = (Samples::default(), Samples::default(), Samples::default());
         for round in 0..rounds {
             // What the agent has at hand: kept up to date by events, so read here outside the measured part.

@@ -133,25 +133,24 @@ pub fn with_uplink<T: Send>(body: impl FnOnce() -> T + Send) -> T {
 }
 
 fn make_uplink(wire: BorrowedFd<'_>) {
-    use hopwise_kernel::rtnl::{Rtnl, VethSpec};
+    use hopwise_kernel::rtnl::{AddressSpec, Rtnl, VethSpec};
+    const OTHER_END: LinkName = LinkName::new_static("wire0");
     let mut rtnl = Rtnl::open().expect("a socket");
-    let mut peers = Rtnl::open_in(wire).expect("a socket in the other namespace");
-    rtnl.add_veth(&VethSpec {
-        peer_namespace: Some(wire),
-        ..VethSpec::new(UPLINK, LinkName::new_static("wire0"))
-    })
-    .expect("a veth pair");
-    let wire0 = peers.link_by_name("wire0").expect("a look-up").expect("the other end");
-    peers.set_up(wire0.index).expect("the other end up");
-    let eth0 = rtnl.link_by_name("eth0").expect("a look-up").expect("the uplink");
-    rtnl.set_up(eth0.index).expect("the uplink up");
-    rtnl.add_address(eth0.index, node_address(0).into(), UNDERLAY_LEN).expect("an address");
+    rtnl.add_veth(&VethSpec::new(UPLINK, OTHER_END, Some(wire))).expect("a veth pair");
+    Rtnl::open_in(wire).and_then(|mut peers| peers.set_up(OTHER_END)).expect("the other end up");
+    let eth0 = uplink_index(&mut rtnl);
+    rtnl.add_address(eth0, &AddressSpec::new(node_address(0).into(), UNDERLAY_LEN)).expect("an address");
+}
+
+/// The index of the uplink.
+pub fn uplink_index(rtnl: &mut hopwise_kernel::rtnl::Rtnl) -> hopwise_core::name::IfIndex {
+    rtnl.link_by_name(UPLINK).expect("a look-up").expect("the uplink is there").index
 }
 
 /// The bare loop: the same routes, straight into the kernel, 100 messages a send, the last acknowledged.
 pub fn bare_routes(n_peers: u32, by_object: bool) {
     let mut socket = Socket::open(libc::NETLINK_ROUTE).expect("a socket");
-    let index = nix::net::if_::if_nametoindex(UPLINK.as_str()).expect("the uplink");
+    let index = uplink_index(&mut hopwise_kernel::rtnl::Rtnl::open().expect("a socket")).0;
     let create = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
     let mut batch = Batch::new();
     if by_object {
