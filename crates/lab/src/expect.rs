@@ -313,16 +313,16 @@ mod tests {
     #[test]
     fn mixed_mtu() {
         expect_test::expect![[r#"
-            node1-pod1 to node1-pod2: -, 8950 from 10.244.1.2
-            node1-pod1 to node1: -, 8950 from 10.244.1.2
-            node1 to node1-pod1: -, 8950 from 10.244.1.1
-            node1-pod1 to node2-pod1: direct, 8950 from 10.244.1.2
-            node1-pod1 to node3-pod1: vxlan, 1450 from 10.244.1.2
-            node1-pod1 to node3: vxlan, 1500 from 10.244.1.2
-            node1 to node3-pod1: vxlan, 1450 from 10.244.1.0
+            node1-pod1 to node1-pod2: -, 9000 from 10.244.1.2
+            node1-pod1 to node1: -, 9000 from 10.244.1.2
+            node1 to node1-pod1: -, 9000 from 10.244.1.1
+            node1-pod1 to node2-pod1: direct, 9000 from 10.244.1.2
+            node1-pod1 to node3-pod1: fabric, 1500 from 10.244.1.2
+            node1-pod1 to node3: fabric, 1500 from 10.244.1.2
+            node1 to node3-pod1: fabric, 1500 from 192.168.1.11
             node1-pod1 to internet: -, 1500 from 192.168.1.11
-            internet to node1-pod1: -, nothing
-            node3-pod1 to node4-pod1: direct, 1450 from 10.244.3.2
+            internet to node1-pod1: -, 1500 from 203.0.113.2
+            node3-pod1 to node4-pod1: direct, 1500 from 10.244.3.2
         "#]]
         .assert_eq(&describe("jumbo", &[&PAIRS[..], &[("node3-pod1", "node4-pod1")]].concat(), Family::V4));
     }

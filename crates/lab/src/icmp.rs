@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 const ECHO_REPLY_V4: u8 = 0;
@@ -30,6 +32,7 @@ impl EchoSocket {
             IpAddr::V6(_) => Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?,
         };
         socket.connect(&SocketAddr::new(target, 0).into())?;
+        socket.set_nonblocking(true)?;
         Ok(EchoSocket { socket, target, id, buffer: vec![0; 0x1_0000] })
     }
 
@@ -79,22 +82,26 @@ impl EchoSocket {
     /// `None` at the deadline. An ICMP error about an earlier request is an error.
     pub(crate) fn receive(&mut self, deadline: Instant) -> io::Result<Option<(u16, u64, usize)>> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Zero would mean: for ever.
-            self.socket.set_read_timeout(Some(left.max(Duration::from_micros(100))))?;
             match io::Read::read(&mut &self.socket, &mut self.buffer) {
                 Ok(len) => {
                     if let Some(answer) = self.parse(&self.buffer[..len]) {
                         return Ok(Some(answer));
                     }
+                    continue;
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if Instant::now() >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Ok(None);
+            }
+            // SO_RCVTIMEO counts in jiffies, up to 10 ms each; ppoll's timers are exact.
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
@@ -131,6 +138,8 @@ fn checksum(bytes: &[u8]) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hopwise_kernel::netns::in_new_namespace;
 
     use super::*;
