@@ -10,7 +10,7 @@ use crate::netlink::Message;
 
 /// Translates a message of the multicast group [`super::GROUP`]; `None`: nothing that concerns us.
 ///
-/// A foreign change is one that may change what [`super::view`] finds. Not among them is most of what kube-proxy does all
+/// A foreign change is one that may change what [`super::view()`] finds. Not among them is most of what kube-proxy does all
 /// day: set elements, chains without a hook (a rule has to lead to them first), and what happens in iptables' `nat`
 /// tables. Changes in the legacy iptables back end are not announced at all.
 pub fn event(message: &Message<'_>) -> Option<Event> {

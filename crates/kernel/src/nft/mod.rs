@@ -26,7 +26,7 @@ pub use observe::observe;
 pub use view::view;
 pub use write::apply;
 
-/// The multicast group (`NFNLGRP_NFTABLES`) whose messages [`event`] reads.
+/// The multicast group (`NFNLGRP_NFTABLES`) whose messages [`event()`] reads.
 pub const GROUP: u32 = 7;
 
 #[cfg(test)]
