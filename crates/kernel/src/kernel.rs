@@ -20,7 +20,7 @@ use crate::apply;
 use crate::iptables::{self, IptablesError};
 use crate::netlink::{Batch, NetlinkError, Socket};
 use crate::nft;
-use crate::observe::{self, Failed};
+use crate::observe::{self, Doubled, Failed};
 use crate::rt;
 use crate::sysctl;
 
@@ -35,6 +35,8 @@ pub struct Kernel {
     /// `None` where the kernel has no netfilter netlink.
     netfilter: Option<Socket>,
     capabilities: Capabilities,
+    /// As of the last observation.
+    doubled: Doubled,
 }
 
 /// Why the kernel could not be opened or read.
@@ -78,7 +80,7 @@ impl Kernel {
             nftables: netfilter.as_mut().is_some_and(has_nftables),
             families: PerFamily { v4: true, v6: sysctl::has_ipv6() },
         };
-        Ok(Kernel { route, netfilter, capabilities })
+        Ok(Kernel { route, netfilter, capabilities, doubled: Doubled::new() })
     }
 
     /// What the kernel can do.
@@ -96,7 +98,9 @@ impl Kernel {
 
     /// [`Kernel::observe`] without netfilter.
     pub fn observe_routing(&mut self, sysctls: &[SysctlKey]) -> Result<Observed, KernelError> {
-        Ok(observe::routing(&mut self.route, self.capabilities, sysctls)?)
+        let (observed, doubled) = observe::routing(&mut self.route, self.capabilities, sysctls)?;
+        self.doubled = doubled;
+        Ok(observed)
     }
 
     /// Reads our nftables table alone; `None` when it isn't there.
@@ -149,7 +153,7 @@ impl Kernel {
     /// [`crate::watch::Watch`], whose buffer would not hold the echoes of 60,000 routes.
     pub fn apply_with(&mut self, changes: &Changes, between: &mut dyn FnMut()) -> Report {
         let netfilter = if self.capabilities.nftables { self.netfilter.as_mut() } else { None };
-        apply::apply(&mut self.route, netfilter, changes, between)
+        apply::apply(&mut self.route, netfilter, changes, &self.doubled, between)
     }
 
     fn nftables(&mut self) -> Option<&mut Socket> {

@@ -15,9 +15,11 @@ use std::time::Instant;
 use hopwise_core::diff::{Changes, RouteTarget};
 use hopwise_core::host::SysctlKey;
 use hopwise_core::name::LinkName;
+use hopwise_core::object::RouteKey;
 use hopwise_core::report::{ApplyError, Report};
 
 use crate::netlink::{Batch, NetlinkError, Socket};
+use crate::observe::Doubled;
 use crate::{iptables, nft, rt, sysctl};
 use links::Resolved;
 use op::Op;
@@ -33,11 +35,18 @@ pub(crate) fn apply(
     route: &mut Socket,
     netfilter: Option<&mut Socket>,
     changes: &Changes,
+    doubled: &Doubled,
     between: &mut dyn FnMut(),
 ) -> Report {
     let started = Instant::now();
-    let mut writer =
-        Writer { socket: route, between, batch: Batch::new(), ops: Vec::new(), report: Report::default() };
+    let mut writer = Writer {
+        socket: route,
+        between,
+        doubled,
+        batch: Batch::new(),
+        ops: Vec::new(),
+        report: Report::default(),
+    };
     writer.sysctls(&changes.sysctls);
     let mut links = writer.resolve(&links_before(changes));
     writer.links(changes, &links);
@@ -78,6 +87,7 @@ struct Writer<'k, 'c> {
     socket: &'k mut Socket,
     /// Called after each batch.
     between: &'k mut dyn FnMut(),
+    doubled: &'k Doubled,
     batch: Batch,
     /// What each message of the batch is about.
     ops: Vec<Op<'c>>,
@@ -167,6 +177,9 @@ impl<'c> Writer<'_, 'c> {
         for change in &changes.routes_set {
             let name = change.route.next_hop.link;
             let link = if change.target == RouteTarget::Gateway { index(name) } else { Some(0) };
+            if change.replace {
+                self.delete_doubled(&change.route.key);
+            }
             self.on_link(Op::RouteSet(change), name, link, |batch, link| {
                 rt::route::set(batch, change, link);
             });
@@ -180,6 +193,7 @@ impl<'c> Writer<'_, 'c> {
     fn deletions(&mut self, changes: &'c Changes, links: &BTreeMap<LinkName, Resolved>) {
         self.rules(changes);
         for key in &changes.routes_delete {
+            self.delete_doubled(key);
             rt::route::delete(&mut self.batch, key);
             self.queued(Op::RouteDelete(key));
         }
@@ -206,6 +220,14 @@ impl<'c> Writer<'_, 'c> {
         }
         for name in &changes.links_delete {
             self.delete_link(Op::LinkDelete(name), links.get(name));
+        }
+    }
+
+    /// Deletes all but one of the routes of a key, of which somebody made several.
+    fn delete_doubled(&mut self, key: &'c RouteKey) {
+        for _ in 1..self.doubled.get(key).copied().unwrap_or(1) {
+            rt::route::delete(&mut self.batch, key);
+            self.queued(Op::Doubled(key));
         }
     }
 
@@ -301,7 +323,9 @@ impl<'c> Writer<'_, 'c> {
         match verdict {
             Ok(()) if op.counts() => self.report.applied += 1,
             Ok(()) => {}
-            Err(error) if op.is_done_already(error.errno()) => self.report.applied += 1,
+            Err(error) if op.is_done_already(error.errno()) => {
+                self.report.applied += usize::from(op.counts());
+            }
             // Its first part was refused, and is reported.
             Err(_) if matches!(op, Op::LinkFinish(link) if self.refused(link.name)) => {}
             Err(error) => self.report.errors.push(op.refused(&error)),

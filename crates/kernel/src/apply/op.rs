@@ -27,6 +27,8 @@ pub(super) enum Op<'c> {
     RuleAdd(&'c Rule),
     RuleDelete(&'c Rule),
     RouteDelete(&'c RouteKey),
+    /// A preliminary of [`Op::RouteSet`] or [`Op::RouteDelete`].
+    Doubled(&'c RouteKey),
     NextHopDelete(u32),
     FdbDelete(&'c FdbKey),
     NeighbourDelete(&'c NeighbourKey),
@@ -47,7 +49,7 @@ impl Op<'_> {
             Op::NextHopAdd(_) | Op::NextHopDelete(_) => ObjectKind::NextHop,
             Op::NeighbourSet(_) | Op::NeighbourDelete(_) => ObjectKind::Neighbour,
             Op::FdbSet(_) | Op::FdbDelete(_) => ObjectKind::Fdb,
-            Op::RouteSet(_) | Op::RouteDelete(_) => ObjectKind::Route,
+            Op::RouteSet(_) | Op::RouteDelete(_) | Op::Doubled(_) => ObjectKind::Route,
             Op::RuleAdd(_) | Op::RuleDelete(_) => ObjectKind::Rule,
             Op::Table(_) => ObjectKind::Nftables,
             Op::Accepts(_) => ObjectKind::ForwardAccept,
@@ -56,7 +58,7 @@ impl Op<'_> {
 
     /// Whether it counts as a change; further requests of one change do not.
     pub(super) fn counts(self) -> bool {
-        !matches!(self, Op::LinkFinish(_))
+        !matches!(self, Op::LinkFinish(_) | Op::Doubled(_))
     }
 
     /// Whether the refusal says that things already are as they should be: what is to go has gone.
@@ -64,7 +66,7 @@ impl Op<'_> {
         match self {
             Op::LinkRecreate(_) | Op::LinkDelete(_) => errno == libc::ENODEV,
             Op::RuleDelete(_) | Op::NextHopDelete(_) => errno == libc::ENOENT,
-            Op::RouteDelete(_) => errno == libc::ESRCH,
+            Op::RouteDelete(_) | Op::Doubled(_) => errno == libc::ESRCH,
             Op::FdbDelete(_) | Op::NeighbourDelete(_) => matches!(errno, libc::ENOENT | libc::ENODEV),
             Op::AddressDelete(_) => matches!(errno, libc::EADDRNOTAVAIL | libc::ENODEV),
             Op::RuleAdd(_) => errno == libc::EEXIST,
@@ -87,7 +89,7 @@ impl Op<'_> {
             Op::RouteSet(change) => changes.routes_set.push(*change),
             Op::RuleAdd(rule) => changes.rules_add.push(*rule),
             Op::RuleDelete(rule) => changes.rules_delete.push(*rule),
-            Op::RouteDelete(key) => changes.routes_delete.push(*key),
+            Op::RouteDelete(key) | Op::Doubled(key) => changes.routes_delete.push(*key),
             Op::NextHopDelete(id) => changes.nexthops_delete.push(id),
             Op::FdbDelete(key) => changes.fdb_delete.push(*key),
             Op::NeighbourDelete(key) => changes.neighbours_delete.push(*key),

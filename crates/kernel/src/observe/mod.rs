@@ -50,26 +50,31 @@ pub(crate) fn dump<T>(
     Ok(collected)
 }
 
+/// Keys of which several routes of ours stand (`ip route append`), and how many: to be deleted one by one, since the
+/// kernel replaces the first of them only.
+pub(crate) type Doubled = BTreeMap<RouteKey, usize>;
+
 /// Reads everything of ours that rtnetlink and the sysctls hold.
 pub(crate) fn routing(
     socket: &mut Socket,
     capabilities: Capabilities,
     sysctls: &[SysctlKey],
-) -> Result<Observed, Failed> {
+) -> Result<(Observed, Doubled), Failed> {
     let mut observed = Observed::default();
     let names = links(socket, &mut observed)?;
     addresses(socket, &mut observed)?;
     if capabilities.nexthop_objects {
         next_hops(socket, &names, &mut observed)?;
     }
-    observed.routes = routes(socket, capabilities.families, &names)?;
+    let (routes, doubled) = routes(socket, capabilities.families, &names)?;
+    observed.routes = routes;
     for family in enabled(capabilities.families) {
         neighbours(socket, family, &names, &mut observed)?;
         rules(socket, family, &mut observed)?;
     }
     fdb(socket, &mut observed)?;
     observed.sysctls = sysctl::read(sysctls);
-    Ok(observed)
+    Ok((observed, doubled))
 }
 
 pub(crate) fn enabled(families: PerFamily<bool>) -> impl Iterator<Item = Family> {
@@ -125,8 +130,13 @@ fn next_hops(socket: &mut Socket, names: &LinkNames, observed: &mut Observed) ->
     Ok(())
 }
 
-fn routes(socket: &mut Socket, families: PerFamily<bool>, names: &LinkNames) -> Result<Routes, Failed> {
+fn routes(
+    socket: &mut Socket,
+    families: PerFamily<bool>,
+    names: &LinkNames,
+) -> Result<(Routes, Doubled), Failed> {
     let mut routes: BTreeMap<RouteKey, ObservedRoute> = BTreeMap::new();
+    let mut doubled = Doubled::new();
     for family in enabled(families) {
         let ours = dump(
             socket,
@@ -138,12 +148,14 @@ fn routes(socket: &mut Socket, families: PerFamily<bool>, names: &LinkNames) -> 
             },
         )?;
         for (key, route) in ours {
-            // A second one with the same key was appended by hand.
-            let twice = |first: &mut ObservedRoute| first.target = ObservedTarget::Other;
+            let twice = |first: &mut ObservedRoute| {
+                first.target = ObservedTarget::Other;
+                *doubled.entry(key).or_insert(1) += 1;
+            };
             routes.entry(key).and_modify(twice).or_insert(route);
         }
     }
-    Ok(routes.into_iter().collect())
+    Ok((routes.into_iter().collect(), doubled))
 }
 
 fn neighbours(

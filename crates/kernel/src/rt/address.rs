@@ -87,6 +87,8 @@ pub fn get_all(batch: &mut Batch, link: u32) {
 }
 
 /// Adds an address, at once usable. One that is there already stays.
+///
+/// Of an IPv6 address the kernel tells its listeners a moment later, from a work queue (`addrconf_dad_work`).
 pub fn add(batch: &mut Batch, link: u32, address: IpAddr, prefix_len: u8) {
     let mut message =
         batch.message(libc::RTM_NEWADDR, REPLACE, &header(af(Family::of(address)), prefix_len, link));

@@ -1,4 +1,8 @@
 //! Nexthop objects: `RTM_*NEXTHOP`, `struct nhmsg` (Linux 5.3).
+//!
+//! The price of their speed: when a link loses its carrier, the kernel drops the objects on it, the routes through them
+//! go too, and neither is made again when the carrier is back (`nexthop_flush_dev`); no notification says so, save that
+//! of the link. Nor can an object be made on a link without carrier. Routes with gateways of their own would stay.
 
 use std::net::IpAddr;
 

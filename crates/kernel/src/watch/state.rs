@@ -21,6 +21,9 @@ use crate::rt::route::RouteMessage;
 
 /// `NLM_F_REPLACE`, as notifications repeat it: what stood there before is gone.
 const REPLACED: u16 = libc::NLM_F_REPLACE as u16;
+/// `NLM_F_CREATE` without `NLM_F_EXCL`: a route was made where one with the same key stood, and still stands.
+const CREATED: u16 = libc::NLM_F_CREATE as u16;
+const ALONE: u16 = libc::NLM_F_EXCL as u16;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -251,6 +254,10 @@ impl State {
         if translate::is_our_route(&route) {
             let now = present.then(|| translate::observed_route(&route, self));
             events.push(Event::Route { key, now });
+            if present && message.flags & (CREATED | ALONE) == CREATED {
+                // The one beside it may be ours too: only a dump tells.
+                self.host_changed(true);
+            }
             return;
         }
         if present && message.flags & REPLACED != 0 {

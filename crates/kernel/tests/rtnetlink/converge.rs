@@ -7,8 +7,9 @@ use hopwise_core::family::Family;
 use hopwise_core::host::{IptablesBackend, IptablesChain, SysctlKey, SysctlLink};
 use hopwise_core::mark::vxlan_link;
 use hopwise_core::netfilter::{Masquerade, SetName, SetRole, Table};
-use hopwise_core::observed::AcceptRule;
+use hopwise_core::observed::{AcceptRule, Event};
 use hopwise_kernel::kernel::Kernel;
+use hopwise_kernel::watch::Watch;
 
 use crate::support::*;
 
@@ -82,6 +83,8 @@ fn vandalism() -> Vec<String> {
         commands.extend([
             format!("{flag} route flush proto 72"),
             format!("route replace {dst} via {gateway} dev up0 proto 72 metric {metric}"),
+            format!("route append {dst} via {gateway} dev up0 proto 72 metric {metric}"),
+            format!("route prepend {dst} via {gateway} dev up0 proto 72 metric {metric}"),
             format!("route replace blackhole {dst} proto 72 metric {metric}"),
             format!("route replace {dst} nhid {} proto 72 metric {metric} mtu 1000", nexthop_id(family, 1)),
             format!("neigh replace {} lladdr 02:00:00:00:77:77 dev up0 nud stale", peer(family, 1)),
@@ -116,6 +119,26 @@ fn one_apply_puts_many_things_right_at_once() {
                 let _ = try_ip(command);
             }
             converge(kernel, &desired, &picked.join("; "));
+        }
+    });
+}
+
+#[test]
+fn a_route_beside_ours_calls_for_a_dump() {
+    on_host(|kernel| {
+        let desired = desired(kernel, true);
+        converge(kernel, &desired, "nothing");
+        let mut watch = Watch::open().unwrap();
+        let dst = pods(Family::V4, 1).dst;
+        for verb in ["append", "prepend"] {
+            ip(&format!("route {verb} {dst} via {} dev up0 proto 72", peer(Family::V4, 7)));
+            assert!(read(&mut watch).contains(&Event::Host { resync: true }), "{verb}");
+            let count =
+                || shown("route show proto 72").lines().filter(|line| line.starts_with("10.100.1.")).count();
+            assert_eq!(count(), 2);
+            converge(kernel, &desired, verb);
+            assert_eq!(count(), 1);
+            read(&mut watch);
         }
     });
 }
