@@ -41,6 +41,28 @@ pub struct Observed {
     pub sysctls: BTreeMap<SysctlKey, String>,
 }
 
+impl Observed {
+    /// Makes it as small in memory as it can be, at the cost of going through all of it once. Worth it when much has come
+    /// in one by one, as after a first reading or a first apply: maps that grew in order are little more than half full.
+    pub fn compact(&mut self) {
+        self.nexthops.compact();
+        self.routes.compact();
+        compact_map(&mut self.neighbours);
+        compact_map(&mut self.fdb);
+        for elements in self.table.iter_mut().flat_map(|table| table.sets.values_mut()) {
+            compact_set(elements);
+        }
+    }
+}
+
+fn compact_map<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
+}
+
+fn compact_set<T: Ord>(set: &mut BTreeSet<T>) {
+    *set = std::mem::take(set).into_iter().collect();
+}
+
 /// A link of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedLink {

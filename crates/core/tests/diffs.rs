@@ -112,7 +112,9 @@ fn of_equal_nexthop_objects_the_lowest_stays_and_foreign_ids_are_stepped_over() 
 
 #[test]
 fn without_nexthop_objects_gateways_are_written_and_objects_go() {
-    check(|desired, _| desired.nexthop_objects = false, &expect![[r#"
+    check(
+        |desired, _| desired.nexthop_objects = false,
+        &expect![[r#"
         ip route replace 10.244.2.0/24 via 192.168.0.2 dev eth0 proto 72
         ip route replace 10.244.3.0/24 via 192.168.1.3 dev hopwise-vx4 onlink proto 72
         ip route replace fd00:10:244:2::/64 metric 1024 via fd00:1::2 dev eth0 proto 72
@@ -121,7 +123,8 @@ fn without_nexthop_objects_gateways_are_written_and_objects_go() {
         ip nexthop del id 1213661185
         ip nexthop del id 1213661186
         ip nexthop del id 1213661187
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -388,6 +388,21 @@ fn when_a_peer_was_first_to_claim_our_pod_cidr_we_keep_serving_and_say_so() {
 }
 
 #[test]
+fn a_claim_as_old_as_ours_takes_nothing_from_us() {
+    let mut view = three_nodes();
+    // First by name, and an address besides.
+    let twin = node("aaa", &["192.168.0.1", "10.244.1.7", "fd00:1::1"], &["10.244.1.0/24", "10.244.0.0/23"]);
+    view.networks.nodes.clear();
+    view.nodes.insert(twin.name.clone(), Arc::new(twin));
+    let (before, after) = (plan(&three_nodes(), &host(), &config()), plan(&view, &host(), &config()));
+    assert_eq!(before.node.pod_cidrs, after.node.pod_cidrs);
+    assert_eq!(before.node.publish, after.node.publish);
+    assert!(after.node.notes.is_empty(), "{:?}", after.node.notes);
+    let routes = after.peers[&name("aaa")].v4.as_ref().map(|peer| peer.routes.len());
+    assert_eq!(routes, Some(0));
+}
+
+#[test]
 fn foreign_routes_and_neighbours_are_named_and_left_alone() {
     let mut host = host();
     host.routes.push(foreign("10.244.2.0/24", Some("192.168.0.77"), 2));
