@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use hopwise_api::status::ViewSource;
+use hopwise_core::cluster::ClusterView;
 use hopwise_core::note::{Note, Severity};
 use hopwise_store::file::FileStore;
 use hopwise_store::saved;
@@ -75,6 +76,7 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
         options.intervals.save_view,
         saved.as_ref().map(|saved| &*saved.view),
     ));
+    let remembered = saved.as_ref().map(|saved| saved.view.clone());
     if let Some(saved) = saved {
         inbox.put_view(saved);
     }
@@ -106,7 +108,7 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
     }
     tokio::spawn(run_dir::keep(options.run_dir.clone(), published_here.clone(), inbox.clone()));
     let keeping = tokio::spawn(keeper.clone().run(inbox.clone(), stop.clone()));
-    let store = open_store(&options)?;
+    let store = open_store(&options, remembered)?;
     tokio::spawn(follow::follow(store, inbox.clone(), published_here, keeper, stop.clone()));
 
     tokio::select! {
@@ -122,14 +124,20 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
     Ok(())
 }
 
-fn open_store(options: &AgentOptions) -> anyhow::Result<FileStore> {
+/// Opens the store. The seniority of claims is carried over from the saved view, or a restart would make a newcomer's claim
+/// as old as the one that it collides with.
+fn open_store(options: &AgentOptions, remembered: Option<Arc<ClusterView>>) -> anyhow::Result<FileStore> {
     let StoreOptions::File { inventory, node_data_dir } = &options.store;
     let store = FileStore::open(hopwise_store::file::FileStoreOptions {
         inventory: inventory.clone(),
         node_data_dir: node_data_dir.clone(),
         node: options.node.clone(),
     });
-    store.context("can't watch the inventory")
+    let store = store.context("can't watch the inventory")?;
+    Ok(match remembered {
+        Some(view) => store.remembering(view),
+        None => store,
+    })
 }
 
 /// Loads the view that an earlier run saved. One that can't be used is noted, never fatal.
