@@ -5,6 +5,7 @@
 pub mod arbitrary;
 pub mod kernel;
 
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use hopwise_core::config::{NodeConfig, Settings};
 use hopwise_core::family::Family;
 use hopwise_core::host::{ForeignRoute, HostView, Link, LinkAddress, Lookup, SysctlKey, SysctlLink};
 use hopwise_core::name::{IfIndex, LinkName, NodeName};
+use hopwise_core::plan::NodePlan;
 
 pub fn cidr(text: &str) -> Cidr {
     text.parse().unwrap()
@@ -155,4 +157,41 @@ pub fn via(link: u32, gateway: &str) -> Lookup {
 
 pub fn config() -> NodeConfig {
     NodeConfig::resolve(name("node1"), &[])
+}
+
+/// The configuration with these settings.
+pub fn with(settings: &Settings) -> NodeConfig {
+    NodeConfig::resolve(name("node1"), &[settings])
+}
+
+/// Every peer with its routes, neighbours and notes, then the node.
+pub fn text(plan: &NodePlan) -> String {
+    let mut text = String::new();
+    for (name, families) in &plan.peers {
+        for (family, peer) in families.iter().filter_map(|(family, peer)| Some((family, peer.as_ref()?))) {
+            let address = peer.address.map_or("-".to_owned(), |address| address.to_string());
+            let _ = writeln!(text, "{name} {family} {address}: {:?} {:?}", peer.reach, peer.pod_cidrs);
+            for route in &peer.routes {
+                let _ = writeln!(text, "  route {route}");
+            }
+            for neighbour in &peer.neighbours {
+                let _ = writeln!(
+                    text,
+                    "  neighbour {} dev {} {}",
+                    neighbour.key.address, neighbour.key.link, neighbour.mac
+                );
+            }
+            for entry in &peer.fdb {
+                let _ = writeln!(text, "  fdb {} dev {} dst {}", entry.key.mac, entry.key.link, entry.dst);
+            }
+            for note in &peer.notes {
+                let _ = writeln!(text, "  {note}");
+            }
+        }
+    }
+    text
+}
+
+pub fn notes(plan: &NodePlan) -> String {
+    plan.notes().map(|note| format!("{note}\n")).collect()
 }
