@@ -30,6 +30,15 @@ pub enum LabError {
         /// Its name.
         lab: LabName,
     },
+    /// The `up` that made it has not come to its end.
+    #[error(
+        "lab {lab} is not complete: its `up` is still running or was killed; wait for it, or remove what it has made \
+         with `hopwise lab down --name {lab}`"
+    )]
+    Unfinished {
+        /// Its name.
+        lab: LabName,
+    },
     /// Another command is working on the lab.
     #[error("another command is making or removing lab {lab}; wait for it or stop it")]
     Busy {

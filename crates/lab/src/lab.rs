@@ -26,6 +26,9 @@ impl Lab {
         let Some(record) = dir.read_record()? else {
             return Err(not_found(name));
         };
+        if !record.complete {
+            return Err(LabError::Unfinished { lab: name.clone() });
+        }
         if !rootless::is_privileged() {
             rootless::join(name, &dir.holder())?;
         }

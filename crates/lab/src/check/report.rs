@@ -98,16 +98,16 @@ pub struct Finding {
     pub seen: Option<String>,
 }
 
-/// How one thing turned out, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How one thing turned out, in a word; the worse, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// As it should.
     Pass,
-    /// Not as it should.
-    Fail,
     /// Not tried, as something that it needs has failed.
     Skipped,
+    /// Not as it should.
+    Fail,
 }
 
 impl Finding {

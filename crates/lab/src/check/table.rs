@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use hopwise_api::status::FamilyName;
 
-use super::report::{Cell, CheckReport, EndpointKind, EndpointReport, Outcome};
+use super::report::{CheckReport, EndpointKind, EndpointReport, Outcome};
 
 /// How to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +147,30 @@ impl CheckReport {
     }
 }
 
+/// How much a matrix shows. The first that fits the terminal is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// A mark for each finding of each path.
+    Findings,
+    /// A mark for each path.
+    Paths,
+    /// A mark for all paths between two hosts and their pods.
+    Hosts,
+}
+
 /// The matrix of one family. Rows and columns are grouped by node.
 struct Matrix<'a> {
-    endpoints: Vec<&'a EndpointReport>,
-    cells: BTreeMap<(&'a str, &'a str), &'a Cell>,
+    ends: Vec<End<'a>>,
+    cells: BTreeMap<(&'a str, &'a str), [Outcome; N_MARKS]>,
     options: TableOptions,
-    /// Whether each cell has a mark for each finding.
-    detailed: bool,
+    detail: Detail,
+}
+
+/// A row and a column.
+struct End<'a> {
+    name: &'a str,
+    host: &'a str,
+    kind: EndpointKind,
 }
 
 const N_MARKS: usize = 5;
@@ -161,50 +178,84 @@ const CORNER: &str = "from ↓ to →";
 
 impl<'a> Matrix<'a> {
     fn of(report: &'a CheckReport, family: FamilyName, options: TableOptions) -> Matrix<'a> {
-        let of_family = report.cells.iter().filter(|cell| cell.family == family);
-        let cells: BTreeMap<_, _> =
-            of_family.map(|cell| ((cell.from.as_str(), cell.to.as_str()), cell)).collect();
-        let involved = |name: &str| cells.keys().any(|(from, to)| *from == name || *to == name);
-        let endpoints: Vec<_> = report.endpoints.iter().filter(|end| involved(&end.name)).collect();
-        let mut matrix = Matrix { endpoints, cells, options, detailed: true };
-        matrix.detailed = matrix.width() <= options.width;
-        matrix
+        let details = [Detail::Findings, Detail::Paths, Detail::Hosts];
+        let matrices = details.map(|detail| Matrix::with_detail(report, family, options, detail));
+        let fits = |matrix: &Matrix<'_>| matrix.width() <= options.width || matrix.detail == Detail::Hosts;
+        let [findings, paths, hosts] = matrices;
+        [findings, paths].into_iter().find(fits).unwrap_or(hosts)
+    }
+
+    fn with_detail(
+        report: &'a CheckReport,
+        family: FamilyName,
+        options: TableOptions,
+        detail: Detail,
+    ) -> Matrix<'a> {
+        let label = |endpoint: &'a EndpointReport| match detail {
+            Detail::Findings | Detail::Paths => endpoint.name.as_str(),
+            Detail::Hosts => endpoint.host.as_str(),
+        };
+        let labels: BTreeMap<&str, &str> =
+            report.endpoints.iter().map(|endpoint| (endpoint.name.as_str(), label(endpoint))).collect();
+        let of = |name: &'a str| labels.get(name).copied().unwrap_or(name);
+        let mut cells = BTreeMap::new();
+        for cell in report.cells.iter().filter(|cell| cell.family == family) {
+            let all = cells.entry((of(&cell.from), of(&cell.to))).or_insert([Outcome::Pass; N_MARKS]);
+            for (worst, (_, finding)) in all.iter_mut().zip(cell.findings()) {
+                *worst = (*worst).max(finding.result);
+            }
+        }
+        let mut ends: Vec<End<'a>> = Vec::new();
+        for endpoint in &report.endpoints {
+            let name = label(endpoint);
+            let involved = cells.keys().any(|(from, to)| *from == name || *to == name);
+            if involved && ends.last().is_none_or(|end| end.name != name) {
+                // Without pods there is nothing to group.
+                let host = if detail == Detail::Hosts { "" } else { &endpoint.host };
+                ends.push(End { name, host, kind: endpoint.kind });
+            }
+        }
+        Matrix { ends, cells, options, detail }
+    }
+
+    fn is_detailed(&self) -> bool {
+        self.detail == Detail::Findings
     }
 
     fn label_width(&self) -> usize {
-        let index = if self.detailed { 0 } else { 4 };
-        let names = self.endpoints.iter().map(|endpoint| endpoint.name.chars().count() + index);
+        let index = if self.is_detailed() { 0 } else { 4 };
+        let names = self.ends.iter().map(|end| end.name.chars().count() + index);
         names.max().unwrap_or(0).max(CORNER.chars().count())
     }
 
-    fn column_width(&self, endpoint: &EndpointReport) -> usize {
-        if !self.detailed {
+    fn column_width(&self, end: &End<'_>) -> usize {
+        if !self.is_detailed() {
             return 1;
         }
         // A column of its own has room for its host's name above.
-        let host = if endpoint.kind == EndpointKind::Outside { endpoint.host.chars().count() } else { 0 };
-        short_name(endpoint).chars().count().max(N_MARKS).max(host)
+        let host = if end.kind == EndpointKind::Outside { end.host.chars().count() } else { 0 };
+        short_name(end).chars().count().max(N_MARKS).max(host)
     }
 
     fn width(&self) -> usize {
-        let columns: usize = self.endpoints.iter().map(|endpoint| self.column_width(endpoint) + 1).sum();
-        self.label_width() + 2 + columns + self.groups().count()
+        let columns: usize = self.ends.iter().map(|end| self.column_width(end) + 1).sum();
+        self.label_width() + 1 + columns + self.groups().count()
     }
 
     /// The columns of each host.
-    fn groups(&self) -> impl Iterator<Item = &[&'a EndpointReport]> {
-        self.endpoints.chunk_by(|a, b| a.host == b.host)
+    fn groups(&self) -> impl Iterator<Item = &[End<'a>]> {
+        self.ends.chunk_by(|a, b| a.host == b.host)
     }
 
     fn draw(&self, title: &str) -> String {
-        let mut text = if self.detailed { self.heading(title) } else { self.numbered_heading(title) };
-        for (number, from) in self.endpoints.iter().enumerate() {
+        let mut text = if self.is_detailed() { self.heading(title) } else { self.numbered_heading(title) };
+        for (number, from) in self.ends.iter().enumerate() {
             if !self.cells.keys().any(|(sender, _)| *sender == from.name) {
                 continue;
             }
-            let label = match self.detailed {
-                true => from.name.clone(),
-                false => format!("{:3} {}", number + 1, from.name),
+            let label = match self.detail {
+                Detail::Findings => from.name.to_owned(),
+                Detail::Paths | Detail::Hosts => format!("{:3} {}", number + 1, from.name),
             };
             let mut line = format!("{label:width$} ", width = self.label_width());
             for group in self.groups() {
@@ -217,9 +268,12 @@ impl<'a> Matrix<'a> {
             text += line.trim_end();
             text.push('\n');
         }
-        let legend = match self.detailed {
-            true => "marks: icmp, tcp, udp, mtu, source address",
-            false => "one mark a path; columns are numbered like rows",
+        let legend = match self.detail {
+            Detail::Findings => "marks: icmp, tcp, udp, mtu, source address",
+            Detail::Paths => "one mark a path; columns are numbered like rows",
+            Detail::Hosts => {
+                "one mark for all paths between two hosts and their pods; columns are numbered like rows"
+            }
         };
         text + &paint(legend, DIM, self.options.colour) + "\n"
     }
@@ -229,10 +283,10 @@ impl<'a> Matrix<'a> {
         let width = self.label_width();
         let (mut hosts, mut names) = (format!("{title:width$} "), format!("{CORNER:width$} "));
         for group in self.groups() {
-            let columns = group.iter().map(|endpoint| (short_name(endpoint), self.column_width(endpoint)));
+            let columns = group.iter().map(|end| (short_name(end), self.column_width(end)));
             let cells: Vec<String> = columns.map(|(name, width)| format!("{name:width$}")).collect();
             let cells = cells.join(" ");
-            let host = group.first().map_or("", |endpoint| &endpoint.host);
+            let host = group.first().map_or("", |end| end.host);
             let width = cells.chars().count();
             let shown: String = host.chars().take(width).collect();
             let _ = write!(hosts, "  {shown:width$}");
@@ -262,30 +316,27 @@ impl<'a> Matrix<'a> {
         format!("{}\n{}\n", lines[0].trim_end(), lines[1].trim_end())
     }
 
-    fn cell(&self, from: &EndpointReport, to: &EndpointReport) -> String {
+    fn cell(&self, from: &End<'_>, to: &End<'_>) -> String {
         let width = self.column_width(to);
-        let Some(cell) = self.cells.get(&(from.name.as_str(), to.name.as_str())) else {
-            return paint("·", DIM, self.options.colour) + &" ".repeat(width - 1);
-        };
-        if !self.detailed {
-            let (mark, colour) = if cell.is_ok() { (PASS, GREEN) } else { (FAIL, RED) };
-            return paint(&mark.to_string(), colour, self.options.colour);
-        }
-        let marks = cell.findings().map(|(_, finding)| match finding.result {
+        let mark = |outcome: Outcome| match outcome {
             Outcome::Pass => paint(&PASS.to_string(), GREEN, self.options.colour),
             Outcome::Fail => paint(&FAIL.to_string(), RED, self.options.colour),
             Outcome::Skipped => SKIPPED.to_string(),
-        });
-        marks.concat() + &" ".repeat(width - N_MARKS)
+        };
+        match self.cells.get(&(from.name, to.name)) {
+            None => paint("·", DIM, self.options.colour) + &" ".repeat(width - 1),
+            Some(outcomes) if self.is_detailed() => {
+                outcomes.map(mark).concat() + &" ".repeat(width - N_MARKS)
+            }
+            Some(outcomes) => mark(outcomes.iter().copied().max().unwrap_or(Outcome::Skipped)),
+        }
     }
 }
 
 /// What a column is called below its host's name.
-fn short_name(endpoint: &EndpointReport) -> &str {
-    match endpoint.kind {
-        EndpointKind::Pod => {
-            endpoint.name.strip_prefix(&endpoint.host).map_or(&endpoint.name, |rest| &rest[1..])
-        }
+fn short_name<'a>(end: &End<'a>) -> &'a str {
+    match end.kind {
+        EndpointKind::Pod => end.name.strip_prefix(end.host).map_or(end.name, |rest| &rest[1..]),
         EndpointKind::Node => "node",
         EndpointKind::Outside => "outside",
     }

@@ -141,6 +141,38 @@ fn a_wide_matrix_has_one_mark_a_path() {
 }
 
 #[test]
+fn a_very_wide_matrix_has_one_mark_a_pair_of_hosts() {
+    let mut report = report(12, 4);
+    let cell =
+        report.cells.iter_mut().find(|cell| cell.from == "node2-pod1" && cell.to == "node5-pod4").unwrap();
+    cell.mtu = Finding::fail(1500, 1450);
+    report.modes.clear();
+    report.ok = false;
+    expect![[r#"
+        IPv4           0                 1
+        from ↓ to →    1 2 3 4 5 6 7 8 9 0 1 2 3
+          1 node1      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          2 node2      ✓ ✓ ✓ ✓ ✗ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          3 node3      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          4 node4      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          5 node5      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          6 node6      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          7 node7      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          8 node8      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+          9 node9      ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+         10 node10     ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+         11 node11     ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+         12 node12     ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓ ✓
+        one mark for all paths between two hosts and their pods; columns are numbered like rows
+
+        ✗ node2-pod1 → node5-pod4 (10.0.0.1) mtu: expected 1500, seen 1450
+
+        3599 of 3600 paths are as they should be (0.41 s)
+    "#]]
+    .assert_eq(&report.table(TableOptions { colour: false, width: 80 }));
+}
+
+#[test]
 fn a_report_survives_json() {
     let report = report(2, 1);
     let json = serde_json::to_string(&report).unwrap();
