@@ -1,4 +1,4 @@
-//! Hopwise's CNI plugins: `bridge` and `host-local` in one small static binary.
+//! Hopwise's CNI plugins: `bridge`, `ptp`, `loopback` and `host-local` in one small static binary.
 //!
 //! The binary is installed under each plugin's name, or called by `type: hopwise`. It takes the same configuration, prints
 //! the same results and keeps the same files as the reference plugins (containernetworking/plugins v1.9), and needs about a
@@ -8,7 +8,7 @@
 //! Layers, each using only those below it:
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
-//! - [`bridge`], [`standalone`]: the plugins.
+//! - [`bridge`], [`ptp`], [`loopback`], [`standalone`]: the plugins.
 //! - [`pod`], [`ipam`], [`check`]: what plugins share, the pod's link and addresses.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
@@ -17,8 +17,18 @@ pub mod check;
 pub mod config;
 pub mod ipam;
 pub mod json;
+pub mod loopback;
 pub mod plugin;
 pub mod pod;
+pub mod ptp;
 pub mod spec;
 pub mod standalone;
 mod sysctl;
+
+/// What `ipMasq` gets for an answer.
+fn masquerade_unavailable() -> spec::CniError {
+    spec::CniError::failed(
+        "ipMasq: this plugin does not masquerade; take the key out, the hopwise agent masquerades for all pods of the \
+         node (setting `masquerade`)",
+    )
+}

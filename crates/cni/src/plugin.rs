@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::bridge::Bridge;
 use crate::config::NetworkConfig;
+use crate::loopback::Loopback;
+use crate::ptp::Ptp;
 use crate::spec::{AddResult, CniError, Code, Command, Environment, Request, SpecVersion};
 use crate::standalone::HostLocalPlugin;
 
@@ -65,21 +67,31 @@ pub trait Plugin {
 fn named(name: &str) -> Option<&'static dyn Plugin> {
     match name {
         "bridge" => Some(&Bridge),
+        "ptp" => Some(&Ptp),
+        "loopback" => Some(&Loopback),
         "host-local" => Some(&HostLocalPlugin),
         _ => None,
     }
 }
 
 /// The names under which this binary can be installed.
-pub const NAMES: [&str; 2] = ["bridge", "host-local"];
+pub const NAMES: [&str; 4] = ["bridge", "ptp", "loopback", "host-local"];
 
-/// The plugin for a call: by the name that the binary was called by, else by `type` of the configuration.
+/// Names of the whole, which leave the choice to the configuration.
+pub const WHOLE: [&str; 2] = ["hopwise", "hopwise-cni"];
+
+/// The plugin for a call: by the name that the binary was called by, else by `type` of the configuration. Where that is
+/// `hopwise`, `attach` chooses; without it a `bridge` key asks for a bridge, and all else is routed without one.
 fn choose(called: &str, config: &NetworkConfig) -> Result<&'static dyn Plugin, CniError> {
     if let Some(plugin) = named(called) {
         return Ok(plugin);
     }
+    let root = config.root();
     let attach = match config.plugin.as_str() {
-        "hopwise" | "hopwise-cni" => config.root().string("attach")?.unwrap_or_else(|| "bridge".to_owned()),
+        whole if WHOLE.contains(&whole) => {
+            let default = if root.get("bridge").is_some() { "bridge" } else { "ptp" };
+            root.string("attach")?.unwrap_or_else(|| default.to_owned())
+        }
         other => other.to_owned(),
     };
     named(&attach).ok_or_else(|| {

@@ -21,7 +21,7 @@ pub use config::BridgeConfig;
 use crate::check;
 use crate::ipam::Ipam;
 use crate::plugin::{Invocation, Plugin};
-use crate::pod::{self, PairSpec, PodSettings};
+use crate::pod::{self, PairSpec, PodEnd};
 use crate::spec::{AddResult, CniError, Interface};
 use crate::sysctl;
 
@@ -33,10 +33,7 @@ impl Plugin for Bridge {
         let Invocation { request, config } = invocation;
         let bridge = BridgeConfig::load(config, request)?;
         if bridge.ip_masq {
-            return Err(CniError::failed(
-                "ipMasq: this plugin does not masquerade; take the key out, the hopwise agent masquerades for all pods \
-                 of the node (setting `masquerade`)",
-            ));
+            return Err(crate::masquerade_unavailable());
         }
         let ipam = Ipam::load(config, request)?;
         let netns = pod::open_namespace(request)?;
@@ -174,11 +171,25 @@ fn configure(
         })?;
     }
     if !bridge.disable_interface {
-        let settings = PodSettings { enable_dad: bridge.enable_dad };
-        pod::configure(netns, &invocation.request.ifname, result, settings)?;
+        let ifname = &invocation.request.ifname;
+        let mut end = PodEnd::from_result(result, bridge.enable_dad)?;
+        if !result.ips.is_empty() {
+            end.sysctls = sysctls(ifname, bridge.enable_dad);
+        }
+        pod::configure(netns, ifname, &end)?;
         wait_for_port(host, name)?;
     }
     Ok(pod::link(host, bridge.bridge)?.mac)
+}
+
+/// Duplicate address detection as asked for, and an announcement (gratuitous ARP) when the link comes up.
+fn sysctls(ifname: &str, dad: bool) -> Vec<(String, &'static str)> {
+    let mut sysctls = vec![(format!("ipv4/conf/{ifname}/arp_notify"), "1")];
+    if dad {
+        sysctls.push((format!("ipv6/conf/{ifname}/enhanced_dad"), "1"));
+    }
+    sysctls.push((format!("ipv6/conf/{ifname}/accept_dad"), if dad { "1" } else { "0" }));
+    sysctls
 }
 
 /// The bridge, made if there is none, up, and promiscuous where asked for.
@@ -198,6 +209,10 @@ fn ensure_bridge(host: &mut Rtnl, bridge: &BridgeConfig) -> Result<LinkInfo, Cni
     }
     // We want to own the routes of this link.
     sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+    if link.mac == spec.mac {
+        // We made it, so nobody else can have its link-local address, from which neighbour discovery asks for pods.
+        sysctl::try_write(&format!("ipv6/conf/{name}/accept_dad"), "0");
+    }
     let mut requests = Requests::new();
     if !link.up {
         requests.set_up(link.index);

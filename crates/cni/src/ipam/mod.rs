@@ -5,7 +5,7 @@ pub mod host_local;
 
 use std::collections::BTreeSet;
 
-use host_local::{Entry, HostLocal, no_steps};
+use host_local::{Entry, Gateways, HostLocal, no_steps};
 
 use crate::config::{Attachment, NetworkConfig};
 use crate::spec::{AddResult, CniError, Request};
@@ -32,9 +32,23 @@ impl<'a> Ipam<'a> {
     ///
     /// When the `ipam` part is wrong.
     pub fn load(config: &'a NetworkConfig, request: &Request) -> Result<Ipam<'a>, CniError> {
+        Ipam::load_with(config, request, &Gateways::default())
+    }
+
+    /// The source for a configuration, with gateways for ranges that name none, in place of their first address: that
+    /// one can then be allocated.
+    ///
+    /// # Errors
+    ///
+    /// When the `ipam` part is wrong.
+    pub fn load_with(
+        config: &'a NetworkConfig,
+        request: &Request,
+        gateways: &Gateways,
+    ) -> Result<Ipam<'a>, CniError> {
         match config.ipam_type()?.as_str() {
             "" => Ok(Ipam::None),
-            "host-local" => Ok(Ipam::HostLocal(HostLocal::load(config, request, &no_steps)?)),
+            "host-local" => Ok(Ipam::HostLocal(HostLocal::load_with(config, request, gateways, &no_steps)?)),
             plugin => Ok(Ipam::Delegate { plugin: plugin.to_owned(), config }),
         }
     }

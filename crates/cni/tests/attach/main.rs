@@ -307,9 +307,10 @@ fn the_binary_goes_by_type_where_its_name_says_nothing() {
     let host = Host::new();
     let pod = Pod::new();
     std::fs::copy(env!("CARGO_BIN_EXE_hopwise-cni"), host.dir.path().join("hopwise")).unwrap();
-    let mut config = host.config("1.0.0", &[V4], json!({"type": "hopwise"}));
+    let mut config = host.config("1.0.0", &[V4], json!({"type": "hopwise", "bridge": "br5"}));
     let said: Said = host.add("pod", &pod, &config);
     assert_eq!(said.addresses(), ["10.77.0.2"]);
+    assert!(host.links().contains_key("br5"));
     host.del("pod", &pod.path(), &config).ok();
     config["attach"] = "rope".into();
     host.add("pod", &pod, &config).err(7, "unknown plugin \"rope\"");
@@ -401,4 +402,111 @@ fn status_tells_when_addresses_have_run_out() {
     status().err(50, "no IP addresses available in range set: 10.77.0.1-10.77.0.2");
     host.del("pod", &pod.path(), &config).ok();
     status().ok();
+}
+
+#[test]
+fn ptp_has_the_shape_of_the_reference() {
+    let host = Host::new();
+    let mut config = host.config("1.0.0", &[V4, V6], json!({"type": "ptp", "mtu": 1400}));
+    config["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]);
+    let (one, two) = (Pod::new(), Pod::new());
+    let first = host.add("one", &one, &config);
+    let second = host.add("two", &two, &config).addresses();
+    assert_eq!(first.value["interfaces"].as_array().unwrap().len(), 2);
+    assert_eq!(first.value["ips"][0]["address"], "10.77.0.2/24");
+    assert_eq!(first.value["ips"][1]["interface"], 1);
+    let routes = |pod: &Pod| {
+        let mut inside = Rtnl::open_in(pod.namespace.as_fd()).unwrap();
+        let routes = inside.routes().unwrap();
+        let main = routes.iter().filter(|route| route.table == 254 && route.dst.address().is_ipv4());
+        let text = |gateway: Option<IpAddr>| gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
+        let mut lines: Vec<String> =
+            main.map(|route| format!("{} {}", route.dst, text(route.gateway))).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(routes(&one), ["0.0.0.0/0 10.77.0.1", "10.77.0.0/24 10.77.0.1", "10.77.0.1/32 "]);
+    for (first, second) in first.addresses().iter().zip(&second) {
+        assert_reaches(&one, &two, second, first);
+    }
+    let host_pod = Pod { namespace: host.namespace.try_clone().unwrap() };
+    assert_reaches(&one, &host_pod, "10.77.0.1", "10.77.0.2");
+    assert_reaches(&one, &host_pod, "fd00:77::1", "fd00:77::2");
+    let config = with_prev(&config, &first.ok());
+    host.call(&Call::new("CHECK", "one", &one.path()), &config).ok();
+    host.del("one", &one.path(), &config).ok();
+    host.del("two", &two.path(), &config).ok();
+    host.assert_empty();
+}
+
+#[test]
+fn ptp_with_link_local_next_hops_spends_no_address() {
+    let host = Host::new();
+    let config = host.config("1.0.0", &["10.77.0.0/30", "fd00:77::/126"], json!({"type": "hopwise"}));
+    std::fs::copy(env!("CARGO_BIN_EXE_hopwise-cni"), host.dir.path().join("hopwise")).unwrap();
+    let (one, two) = (Pod::new(), Pod::new());
+    let first = host.add("one", &one, &config);
+    let second = host.add("two", &two, &config).addresses();
+    assert_eq!(first.addresses(), ["10.77.0.1", "fd00:77::1"], "no address is the gateway's");
+    assert_eq!(second, ["10.77.0.2", "fd00:77::2"]);
+    assert_eq!(first.value["ips"][0]["gateway"], "169.254.1.1");
+    assert_eq!(first.value["routes"][1], json!({"dst": "::/0", "gw": "fe80::1"}));
+    for (first, second) in first.addresses().iter().zip(&second) {
+        assert_reaches(&one, &two, second, first);
+        assert_reaches(&two, &one, first, second);
+    }
+    // The host reaches the pod from its own address, and the other way round, without a default route anywhere.
+    let mut rtnl = Rtnl::open_in(host.namespace.as_fd()).unwrap();
+    rtnl.add_bridge(&BridgeSpec::new(BRIDGE)).unwrap();
+    let node = rtnl.link_by_name(BRIDGE).unwrap().unwrap();
+    for (address, prefix_len) in [("192.0.2.7", 24), ("2001:db8::7", 64)] {
+        rtnl.add_address(node.index, &AddressSpec::new(address.parse().unwrap(), prefix_len)).unwrap();
+    }
+    let host_pod = Pod { namespace: host.namespace.try_clone().unwrap() };
+    assert_reaches(&one, &host_pod, "192.0.2.7", "10.77.0.1");
+    assert_reaches(&one, &host_pod, "2001:db8::7", "fd00:77::1");
+    assert_reaches(&host_pod, &two, "10.77.0.2", "192.0.2.7");
+    assert_reaches(&host_pod, &two, "fd00:77::2", "2001:db8::7");
+    let checked = with_prev(&config, &first.ok());
+    host.call(&Call::new("CHECK", "one", &one.path()), &checked).ok();
+    host.del("one", &one.path(), &config).ok();
+    host.del("two", &two.path(), &config).ok();
+    host.assert_empty();
+}
+
+#[test]
+fn a_failed_ptp_add_leaves_nothing() {
+    let host = Host::new();
+    let pod = Pod::new();
+    let mut config = host.config("1.0.0", &[V4], json!({"type": "ptp"}));
+    config["ipam"]["routes"] = json!([{"dst": "10.1.0.0/16", "gw": "10.99.99.99"}]);
+    host.add("pod", &pod, &config).err(999, "failed to add route '10.1.0.0/16 via 10.99.99.99 dev eth0'");
+    host.assert_empty();
+    let masquerade = host.config("1.0.0", &[V4], json!({"type": "ptp", "ipMasq": true}));
+    host.add("pod", &pod, &masquerade).err(999, "ipMasq");
+    host.add("pod", &pod, &host.config("1.0.0", &[], json!({"type": "ptp"}))).err(999, "ipam.type: missing");
+    host.assert_empty();
+}
+
+#[test]
+fn loopback_goes_up_and_down() {
+    let host = Host::new();
+    let pod = Pod::new();
+    let mut inside = Rtnl::open_in(pod.namespace.as_fd()).unwrap();
+    inside.set_down(LinkName::new_static("lo")).unwrap();
+    let config = json!({"cniVersion": "1.0.0", "name": "lo", "type": "loopback"});
+    let check = || host.call(&Call::new("CHECK", "pod", &pod.path()), &config);
+    check().err(999, "loopback interface is down");
+    let result = host.add("pod", &pod, &config).ok();
+    assert_eq!(result["interfaces"][0]["name"], "lo");
+    assert_eq!(
+        (&result["ips"][0]["address"], &result["ips"][1]["address"]),
+        (&json!("127.0.0.1/8"), &json!("::1/128"))
+    );
+    check().ok();
+    let before = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth9"}]});
+    assert_eq!(host.add("pod", &pod, &with_prev(&config, &before)).ok(), before);
+    host.del("pod", &pod.path(), &config).ok();
+    check().err(999, "loopback interface is down");
+    host.del("pod", "/nowhere", &config).ok();
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hopwise_core::cidr::Cidr;
-use hopwise_core::family::Family;
+use hopwise_core::family::{Family, PerFamily};
 use hopwise_core::ipam::{Range, RangeSet};
 
 use crate::config::NetworkConfig;
@@ -12,6 +12,10 @@ use crate::json::{FieldError, Object};
 use crate::spec::{CniError, EnvArgs, Request, Route, SpecVersion, read_route};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// Gateways for ranges that name none; `None` for their first address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gateways(pub PerFamily<Option<IpAddr>>);
 
 /// What host-local is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ impl Config {
     /// # Errors
     ///
     /// When a field has the wrong shape, or ranges are missing, wrong, or overlap.
-    pub fn load(config: &NetworkConfig, request: &Request) -> Result<Config, CniError> {
+    pub fn load(config: &NetworkConfig, request: &Request, gateways: &Gateways) -> Result<Config, CniError> {
         let root = config.root();
         let ipam = root.object("ipam")?.ok_or_else(|| CniError::failed("IPAM config missing 'ipam' key"))?;
         let runtime = root.object("runtimeConfig")?;
@@ -48,7 +52,7 @@ impl Config {
         lists.extend(ipam.object_lists("ranges")?);
         let routes = ipam.objects("routes")?.iter().map(read_route).collect::<Result<_, _>>()?;
         Ok(Config {
-            sets: range_sets(&lists, config.version)?,
+            sets: range_sets(&lists, config.version, gateways)?,
             routes,
             data_dir: ipam.parsed("dataDir")?.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             resolv_conf: ipam.parsed("resolvConf")?,
@@ -57,7 +61,11 @@ impl Config {
     }
 }
 
-fn range_sets(lists: &[Vec<Object<'_>>], version: SpecVersion) -> Result<Vec<RangeSet>, CniError> {
+fn range_sets(
+    lists: &[Vec<Object<'_>>],
+    version: SpecVersion,
+    gateways: &Gateways,
+) -> Result<Vec<RangeSet>, CniError> {
     if lists.is_empty() {
         return Err(CniError::failed(
             "no IP ranges specified; give ipam.ranges, for example [[{\"subnet\": \"10.244.1.0/24\"}]]",
@@ -65,7 +73,8 @@ fn range_sets(lists: &[Vec<Object<'_>>], version: SpecVersion) -> Result<Vec<Ran
     }
     let mut sets: Vec<RangeSet> = Vec::new();
     for (index, list) in lists.iter().enumerate() {
-        let ranges = list.iter().map(range).collect::<Result<Vec<Range>, CniError>>();
+        let ranges =
+            list.iter().map(|object| range(object, gateways)).collect::<Result<Vec<Range>, CniError>>();
         let set = ranges
             .and_then(|ranges| RangeSet::new(ranges).map_err(|error| CniError::failed(error.to_string())))
             .map_err(|error| error.context(format!("invalid range set {index}")))?;
@@ -85,11 +94,12 @@ fn range_sets(lists: &[Vec<Object<'_>>], version: SpecVersion) -> Result<Vec<Ran
     Ok(sets)
 }
 
-fn range(object: &Object<'_>) -> Result<Range, CniError> {
-    let subnet: Cidr = object.required("subnet")?;
-    let (first, last) = (object.ip("rangeStart")?, object.ip("rangeEnd")?);
-    Range::new(subnet, first, last, object.ip("gateway")?)
-        .map_err(|error| CniError::failed(error.to_string()))
+fn range(object: &Object<'_>, gateways: &Gateways) -> Result<Range, CniError> {
+    let named = |error: FieldError| CniError::failed(error.to_string());
+    let subnet: Cidr = object.required("subnet").map_err(named)?;
+    let (first, last) = (object.ip("rangeStart").map_err(named)?, object.ip("rangeEnd").map_err(named)?);
+    let gateway = object.ip("gateway").map_err(named)?.or(*gateways.0.get(subnet.family()));
+    Range::new(subnet, first, last, gateway).map_err(|error| CniError::failed(error.to_string()))
 }
 
 fn requested(

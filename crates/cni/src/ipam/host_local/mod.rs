@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use hopwise_core::ipam::{Range, RangeSet};
 
-pub use config::Config;
+pub use config::{Config, Gateways};
 pub use index::Entry;
 pub use steps::{Step, Steps, no_steps};
 pub use store::{Owner, Store, StoreError, is_namespace};
@@ -46,9 +46,28 @@ impl<'a> HostLocal<'a> {
         request: &Request,
         steps: Steps<'a>,
     ) -> Result<HostLocal<'a>, CniError> {
+        HostLocal::load_with(config, request, &Gateways::default(), steps)
+    }
+
+    /// The same, with gateways for ranges that name none.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong; see [`Config::load`].
+    pub fn load_with(
+        config: &'a NetworkConfig,
+        request: &Request,
+        gateways: &Gateways,
+        steps: Steps<'a>,
+    ) -> Result<HostLocal<'a>, CniError> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot_id = boot_id.trim().to_owned();
-        Ok(HostLocal { config: Config::load(config, request)?, network: &config.name, boot_id, steps })
+        Ok(HostLocal {
+            config: Config::load(config, request, gateways)?,
+            network: &config.name,
+            boot_id,
+            steps,
+        })
     }
 
     fn open(&self) -> Result<Store<'a>, CniError> {

@@ -242,7 +242,9 @@ fn wrong_configurations_are_named() {
             r#"{{"cniVersion": "{version}", "name": "n", "ipam": {{"type": "host-local", "ranges": {ranges}}}}}"#
         );
         let config = NetworkConfig::from_json(text.into_bytes()).unwrap();
-        Config::load(&config, &request("a", "")).map(|config| config.sets.len()).map_err(|e| e.to_string())
+        Config::load(&config, &request("a", ""), &Gateways::default())
+            .map(|config| config.sets.len())
+            .map_err(|e| e.to_string())
     };
     let cases = [
         ("[]", "no IP ranges specified"),
@@ -271,7 +273,7 @@ fn ranges_of_all_places_come_in_order() {
     let text = r#"{"name": "n", "cniVersion": "1.0.0", "RUNTIMEconfig": {"ipRanges": [[{"subnet": "10.0.0.0/24"}]]},
         "ipam": {"SUBNET": "10.0.1.0/24", "rangeStart": "10.0.1.9", "ranges": [[{"subnet": "10.0.2.0/24"}]]}}"#;
     let config = NetworkConfig::from_json(text.as_bytes().to_vec()).unwrap();
-    let config = Config::load(&config, &request("a", "")).unwrap();
+    let config = Config::load(&config, &request("a", ""), &Gateways::default()).unwrap();
     let sets: Vec<String> = config.sets.iter().map(RangeSet::to_string).collect();
     assert_eq!(sets, ["10.0.0.1-10.0.0.254", "10.0.1.9-10.0.1.254", "10.0.2.1-10.0.2.254"]);
     assert_eq!(config.data_dir, Path::new("/var/lib/cni/networks"));

@@ -1,21 +1,22 @@
 //! The pod's link: making it, configuring its end in the pod, taking it away. Shared by the plugins that attach pods.
 
+mod garbage;
+
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use garbage::collect_garbage;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 use hopwise_kernel::netlink::NetlinkError;
-use hopwise_kernel::netns::{Namespace, NamespaceError};
+use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, VethSpec};
 
-use crate::ipam::Ipam;
-use crate::ipam::host_local::{Entry, is_namespace};
-use crate::plugin::Invocation;
-use crate::spec::{AddResult, CniError, Code, Request, Route};
+use crate::ipam::host_local::is_namespace;
+use crate::spec::{AddResult, CniError, Code, IpConfig, Request, Route};
 use crate::sysctl;
 
 /// `linux/if_addr.h`.
@@ -146,68 +147,71 @@ pub fn make_pair(
     }
 }
 
-/// What the pod's end gets beside addresses and routes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PodSettings {
-    /// Duplicate address detection. Without it addresses can be used at once.
-    pub enable_dad: bool,
+/// What the pod's end gets.
+#[derive(Clone, Debug, Default)]
+pub struct PodEnd {
+    /// Its addresses.
+    pub addresses: Vec<AddressSpec>,
+    /// Its routes, in this order; the link is filled in.
+    pub routes: Vec<RouteSpec>,
+    /// Permanent neighbours.
+    pub neighbours: Vec<(IpAddr, MacAddr)>,
+    /// Sysctls that are good to have, relative to `/proc/sys/net/`.
+    pub sysctls: Vec<(String, &'static str)>,
 }
 
-/// Configures the pod's end and raises it: addresses before it is up, so that the kernel announces them (`arp_notify`),
-/// routes after. All of it is one send.
-///
-/// # Errors
-///
-/// When the kernel refuses any of it; the message says which.
-pub fn configure(
-    netns: &Namespace,
-    ifname: &str,
-    result: &AddResult,
-    settings: PodSettings,
-) -> Result<(), CniError> {
-    let inside = netns.run(|| {
-        let failed =
-            |error: NetlinkError| CniError::caused(format!("failed to configure {ifname:?}"), &error);
-        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
-        let mut rtnl = Rtnl::open().map_err(failed)?;
-        let index = link(&mut rtnl, name)?.index;
-        if !result.ips.is_empty() {
-            write_sysctls(ifname, result, settings)?;
-        }
-        let (mut requests, names) = requests(index, ifname, result, settings)?;
-        for (verdict, what) in rtnl.execute(&mut requests).map_err(failed)?.into_iter().zip(names) {
-            match verdict {
-                // The same route twice: `isDefaultGateway` beside a default route without a gateway in `ipam.routes`.
-                Err(error) if error.errno() == libc::EEXIST && what.is_route => {}
-                Err(error) => return Err(CniError::caused(what.failure, &error)),
-                Ok(()) => {}
-            }
-        }
-        if settings.enable_dad && result.ips.iter().any(|ip| ip.address.address.is_ipv6()) {
-            settle(&mut rtnl, index, ifname)?;
-        }
-        Ok(())
-    });
-    inside.map_err(|error| CniError::caused("can't enter the pod's namespace", &error))?
-}
+impl PodEnd {
+    /// The addresses and routes of a result. With `dad`, duplicate address detection is waited for; without it
+    /// addresses can be used at once.
+    ///
+    /// # Errors
+    ///
+    /// When a route's destination has host bits.
+    pub fn from_result(result: &AddResult, dad: bool) -> Result<PodEnd, CniError> {
+        let address = |ip: &IpConfig| AddressSpec {
+            no_dad: !dad,
+            ..AddressSpec::new(ip.address.address, ip.address.prefix_len)
+        };
+        let first_gateway = |is_ipv4: bool| {
+            result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == is_ipv4)
+        };
+        let route = |route: &Route| {
+            route_spec(route, route.gw.or_else(|| first_gateway(route.dst.address.is_ipv4())))
+        };
+        Ok(PodEnd {
+            addresses: result.ips.iter().map(address).collect(),
+            routes: result.routes.iter().map(route).collect::<Result<_, _>>()?,
+            ..PodEnd::default()
+        })
+    }
 
-fn write_sysctls(ifname: &str, result: &AddResult, settings: PodSettings) -> Result<(), CniError> {
-    if settings.enable_dad {
-        sysctl::try_write(&format!("ipv6/conf/{ifname}/enhanced_dad"), "1");
+    fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(|address| address.address.is_ipv6())
     }
-    let accept_dad = if settings.enable_dad { "1" } else { "0" };
-    sysctl::try_write(&format!("ipv6/conf/{ifname}/accept_dad"), accept_dad);
-    sysctl::try_write(&format!("ipv4/conf/{ifname}/arp_notify"), "1");
-    if result.ips.iter().any(|ip| ip.address.address.is_ipv6()) {
-        for link in ["lo", ifname] {
-            let key = format!("ipv6/conf/{link}/disable_ipv6");
-            sysctl::ensure(&key, "0").map_err(|error| error.context("failed to enable IPv6"))?;
+
+    /// The requests, and for each what to say when it is refused.
+    fn requests(&self, index: IfIndex, ifname: &str) -> (Requests, Vec<Asked>) {
+        let mut requests = Requests::new();
+        let mut names = Vec::new();
+        let mut name = |failure: String, is_route| names.push(Asked { failure, is_route });
+        for address in &self.addresses {
+            requests.add_address(index, address);
+            let text = format!("{}/{}", address.address, address.prefix_len);
+            name(format!("failed to add IP addr {text} to {ifname:?}"), false);
         }
-        // So that addresses survive when the link is taken down.
-        let key = format!("ipv6/conf/{ifname}/keep_addr_on_down");
-        sysctl::ensure(&key, "1")?;
+        requests.set_up(index);
+        name(format!("failed to set {ifname:?} UP"), false);
+        for (address, mac) in &self.neighbours {
+            requests.add_neighbour(index, *address, *mac);
+            name(format!("failed to add neighbour {address} to {ifname:?}"), false);
+        }
+        for route in &self.routes {
+            requests.prepend_route(&route.dev(index));
+            let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+            name(format!("failed to add route '{}{via} dev {ifname}'", route.dst), true);
+        }
+        (requests, names)
     }
-    Ok(())
 }
 
 /// What a request is about, for the message when it is refused.
@@ -216,39 +220,56 @@ struct Asked {
     is_route: bool,
 }
 
-fn requests(
-    index: IfIndex,
-    ifname: &str,
-    result: &AddResult,
-    settings: PodSettings,
-) -> Result<(Requests, Vec<Asked>), CniError> {
-    let mut requests = Requests::new();
-    let mut names = Vec::new();
-    let mut name = |failure: String, is_route| names.push(Asked { failure, is_route });
-    for ip in &result.ips {
-        let mut address = AddressSpec::new(ip.address.address, ip.address.prefix_len);
-        address.no_dad = !settings.enable_dad;
-        requests.add_address(index, &address);
-        name(format!("failed to add IP addr {} to {ifname:?}", ip.address), false);
-    }
-    requests.set_up(index);
-    name(format!("failed to set {ifname:?} UP"), false);
-    let first_gateway = |is_ipv4: bool| {
-        result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == is_ipv4)
-    };
-    for route in &result.routes {
-        let gateway = route.gw.or_else(|| first_gateway(route.dst.address.is_ipv4()));
-        requests.prepend_route(&route_spec(route, gateway, index)?);
-        let via: String = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-        name(format!("failed to add route '{}{via} dev {ifname}'", route.dst), true);
-    }
-    Ok((requests, names))
+/// Configures the pod's end and raises it: addresses before it is up, so that the kernel announces them (`arp_notify`),
+/// routes after. All of it is one send.
+///
+/// # Errors
+///
+/// When the kernel refuses any of it; the message says which.
+pub fn configure(netns: &Namespace, ifname: &str, end: &PodEnd) -> Result<(), CniError> {
+    let inside = netns.run(|| {
+        let failed =
+            |error: NetlinkError| CniError::caused(format!("failed to configure {ifname:?}"), &error);
+        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
+        let mut rtnl = Rtnl::open().map_err(failed)?;
+        let index = link(&mut rtnl, name)?.index;
+        write_sysctls(ifname, end)?;
+        let (mut requests, names) = end.requests(index, ifname);
+        for (verdict, what) in rtnl.execute(&mut requests).map_err(failed)?.into_iter().zip(names) {
+            match verdict {
+                // The same route twice: `isDefaultGateway` beside a default route without a gateway in `ipam.routes`.
+                Err(error) if error.errno() == libc::EEXIST && what.is_route => {}
+                Err(error) => return Err(CniError::caused(what.failure, &error)),
+                Ok(()) => {}
+            }
+        }
+        if end.addresses.iter().any(|address| address.address.is_ipv6() && !address.no_dad) {
+            settle(&mut rtnl, index, ifname)?;
+        }
+        Ok(())
+    });
+    inside.map_err(|error| CniError::caused("can't enter the pod's namespace", &error))?
 }
 
-fn route_spec(route: &Route, gateway: Option<IpAddr>, index: IfIndex) -> Result<RouteSpec, CniError> {
+fn write_sysctls(ifname: &str, end: &PodEnd) -> Result<(), CniError> {
+    for (key, value) in &end.sysctls {
+        sysctl::try_write(key, value);
+    }
+    if end.has_ipv6() {
+        for link in ["lo", ifname] {
+            let key = format!("ipv6/conf/{link}/disable_ipv6");
+            sysctl::ensure(&key, "0").map_err(|error| error.context("failed to enable IPv6"))?;
+        }
+        // So that addresses survive when the link is taken down.
+        sysctl::ensure(&format!("ipv6/conf/{ifname}/keep_addr_on_down"), "1")?;
+    }
+    Ok(())
+}
+
+fn route_spec(route: &Route, gateway: Option<IpAddr>) -> Result<RouteSpec, CniError> {
     let dst: Cidr =
         route.dst.to_string().parse().map_err(|error| CniError::caused("a route's dst", &error))?;
-    let mut spec = RouteSpec::new(dst).dev(index);
+    let mut spec = RouteSpec::new(dst);
     spec.gateway = gateway;
     spec.metric = route.priority.unwrap_or(0);
     spec.table = route.table.unwrap_or(spec.table);
@@ -280,70 +301,34 @@ fn settle(rtnl: &mut Rtnl, index: IfIndex, ifname: &str) -> Result<(), CniError>
     }
 }
 
+/// Opens `CNI_NETNS` for a DEL; `None` when nothing is left of it.
+///
+/// # Errors
+///
+/// When it can't be opened; [`Code::InvalidNamespace`] when it is the plugin's own.
+pub fn open_what_is_left(request: &Request) -> Result<Option<Namespace>, CniError> {
+    let path = Path::new(&request.netns);
+    if request.netns.is_empty() || !is_namespace(path) {
+        return Ok(None);
+    }
+    match open_namespace(request) {
+        Err(error) if error.code == Code::Internal && !is_namespace(path) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Deletes the pod's link. No namespace, or no link in it, is no error: there is nothing left to delete.
 ///
 /// # Errors
 ///
 /// When the kernel refuses; [`Code::InvalidNamespace`] when the namespace is the plugin's own.
 pub fn delete_link(request: &Request) -> Result<(), CniError> {
-    let path = Path::new(&request.netns);
-    if request.netns.is_empty() || !is_namespace(path) {
-        return Ok(());
-    }
-    if !request.netns_override && is_own(path) {
-        let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
-        return Err(CniError::new(Code::InvalidNamespace, msg));
-    }
-    let namespace = match Namespace::open(path) {
-        Ok(namespace) => namespace,
-        Err(NamespaceError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(());
-        }
-        Err(error) => return Err(CniError::caused("failed to open netns", &error)),
-    };
+    let Some(namespace) = open_what_is_left(request)? else { return Ok(()) };
     let what = || format!("failed to delete {:?}", request.ifname);
     let name: LinkName = request.ifname.parse().map_err(|error| CniError::caused(what(), &error))?;
     let mut inside = Rtnl::open_in(namespace.as_fd()).map_err(|error| CniError::caused(what(), &error))?;
     match inside.delete_link(name) {
         Err(error) if error.errno() != libc::ENODEV => Err(CniError::caused(what(), &error)),
-        _ => Ok(()),
-    }
-}
-
-/// Gives back what belongs to no valid attachment: addresses, and links whose namespace is still there.
-///
-/// # Errors
-///
-/// When something could not be given back; all else is.
-pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
-    let Invocation { request, config } = invocation;
-    let valid = config.valid_attachments()?.into_iter().collect();
-    let mut errors = Vec::new();
-    let leftovers = Ipam::load(config, request)?.gc(request, &valid)?;
-    for leftover in leftovers {
-        errors.extend(delete_leftover(&leftover).err());
-    }
-    CniError::collect(errors)
-}
-
-/// Deletes a link if it still has the address: its namespace's path may be another pod's by now.
-fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
-    let path = Path::new(&leftover.netns);
-    if leftover.netns.is_empty() || !is_namespace(path) || is_own(path) {
-        return Ok(());
-    }
-    let what = || format!("failed to delete {:?} in {}", leftover.ifname, leftover.netns);
-    let failed = |error: NetlinkError| CniError::caused(what(), &error);
-    let Ok(namespace) = Namespace::open(path) else { return Ok(()) };
-    let Ok(name) = leftover.ifname.parse::<LinkName>() else { return Ok(()) };
-    let mut inside = Rtnl::open_in(namespace.as_fd()).map_err(failed)?;
-    let Some(link) = inside.link_by_name(name).map_err(failed)? else { return Ok(()) };
-    let addresses = inside.addresses(link.index).map_err(failed)?;
-    if link.kind != "veth" || !addresses.iter().any(|held| held.address == leftover.address) {
-        return Ok(());
-    }
-    match inside.delete_link(link.index) {
-        Err(error) if error.errno() != libc::ENODEV => Err(failed(error)),
         _ => Ok(()),
     }
 }

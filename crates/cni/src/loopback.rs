@@ -1,0 +1,72 @@
+//! The `loopback` plugin: raises the pod's `lo`.
+
+use hopwise_core::name::LinkName;
+use hopwise_kernel::netlink::NetlinkError;
+use hopwise_kernel::netns::Namespace;
+use hopwise_kernel::rtnl::{LinkInfo, Rtnl};
+
+use crate::plugin::{Invocation, Plugin};
+use crate::pod;
+use crate::spec::{AddResult, CniError, Interface, InterfaceAddress, IpConfig};
+
+/// `CNI_IFNAME` is ignored, as in the reference: there is only one.
+const LO: LinkName = LinkName::new_static("lo");
+
+/// The `loopback` plugin.
+pub struct Loopback;
+
+impl Plugin for Loopback {
+    fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
+        let netns = pod::open_namespace(&invocation.request)?;
+        let addresses = inside(&netns, |rtnl| {
+            rtnl.set_up(LO).map_err(failed)?;
+            let lo = pod::link(rtnl, LO)?;
+            rtnl.addresses(lo.index).map_err(failed)
+        })?;
+        if let Some(other) = addresses.iter().find(|held| !held.address.is_loopback()) {
+            let msg =
+                format!("loopback interface found with non-loopback address {:?}", other.address.to_string());
+            return Err(CniError::failed(msg));
+        }
+        // What an earlier plugin of the list made goes through unchanged.
+        if let Some(result) = invocation.config.prev_result()? {
+            return Ok(result);
+        }
+        let first = |is_ipv4: bool| addresses.iter().find(move |held| held.address.is_ipv4() == is_ipv4);
+        let ips = [first(true), first(false)].into_iter().flatten().map(|held| IpConfig {
+            address: InterfaceAddress { address: held.address, prefix_len: held.prefix_len },
+            gateway: None,
+            interface: Some(0),
+        });
+        let interface = Interface {
+            name: LO.to_string(),
+            mac: "00:00:00:00:00:00".to_owned(),
+            sandbox: invocation.request.netns.clone(),
+            ..Interface::default()
+        };
+        Ok(AddResult { interfaces: vec![interface], ips: ips.collect(), ..AddResult::default() })
+    }
+
+    fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
+        match pod::open_what_is_left(&invocation.request)? {
+            Some(netns) => inside(&netns, |rtnl| rtnl.set_down(LO).map_err(failed)),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, invocation: &Invocation) -> Result<(), CniError> {
+        let netns = pod::open_namespace(&invocation.request)?;
+        let lo: LinkInfo = inside(&netns, |rtnl| pod::link(rtnl, LO))?;
+        if lo.up { Ok(()) } else { Err(CniError::failed("loopback interface is down")) }
+    }
+}
+
+fn failed(error: NetlinkError) -> CniError {
+    CniError::caused("can't configure the pod's loopback link", &error)
+}
+
+fn inside<T>(netns: &Namespace, body: impl FnOnce(&mut Rtnl) -> Result<T, CniError>) -> Result<T, CniError> {
+    use std::os::fd::AsFd;
+    let mut rtnl = Rtnl::open_in(netns.as_fd()).map_err(failed)?;
+    body(&mut rtnl)
+}

@@ -1,0 +1,53 @@
+//! GC of what plugins that attach pods share.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use hopwise_core::name::LinkName;
+use hopwise_kernel::netlink::NetlinkError;
+use hopwise_kernel::netns::Namespace;
+use hopwise_kernel::rtnl::Rtnl;
+
+use super::is_own;
+use crate::ipam::Ipam;
+use crate::ipam::host_local::{Entry, is_namespace};
+use crate::plugin::Invocation;
+use crate::spec::CniError;
+
+/// Gives back what belongs to no valid attachment: addresses, and links whose namespace is still there.
+///
+/// # Errors
+///
+/// When something could not be given back; all else is.
+pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
+    let Invocation { request, config } = invocation;
+    let valid = config.valid_attachments()?.into_iter().collect();
+    let mut errors = Vec::new();
+    let leftovers = Ipam::load(config, request)?.gc(request, &valid)?;
+    for leftover in leftovers {
+        errors.extend(delete_leftover(&leftover).err());
+    }
+    CniError::collect(errors)
+}
+
+/// Deletes a link if it still has the address: its namespace's path may be another pod's by now.
+fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
+    let path = Path::new(&leftover.netns);
+    if leftover.netns.is_empty() || !is_namespace(path) || is_own(path) {
+        return Ok(());
+    }
+    let what = || format!("failed to delete {:?} in {}", leftover.ifname, leftover.netns);
+    let failed = |error: NetlinkError| CniError::caused(what(), &error);
+    let Ok(namespace) = Namespace::open(path) else { return Ok(()) };
+    let Ok(name) = leftover.ifname.parse::<LinkName>() else { return Ok(()) };
+    let mut inside = Rtnl::open_in(namespace.as_fd()).map_err(failed)?;
+    let Some(link) = inside.link_by_name(name).map_err(failed)? else { return Ok(()) };
+    let addresses = inside.addresses(link.index).map_err(failed)?;
+    if link.kind != "veth" || !addresses.iter().any(|held| held.address == leftover.address) {
+        return Ok(());
+    }
+    match inside.delete_link(link.index) {
+        Err(error) if error.errno() != libc::ENODEV => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
