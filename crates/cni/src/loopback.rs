@@ -1,5 +1,7 @@
 //! The `loopback` plugin: raises the pod's `lo`.
 
+use std::os::fd::AsFd;
+
 use hopwise_core::name::LinkName;
 use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::netns::Namespace;
@@ -19,9 +21,9 @@ impl Plugin for Loopback {
     fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
         let netns = pod::open_namespace(&invocation.request)?;
         let addresses = inside(&netns, |rtnl| {
-            rtnl.set_up(LO).map_err(failed)?;
+            rtnl.set_up(LO).map_err(|error| failed(&error))?;
             let lo = pod::link(rtnl, LO)?;
-            rtnl.addresses(lo.index).map_err(failed)
+            rtnl.addresses(lo.index).map_err(|error| failed(&error))
         })?;
         if let Some(other) = addresses.iter().find(|held| !held.address.is_loopback()) {
             let msg =
@@ -49,7 +51,7 @@ impl Plugin for Loopback {
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
         match pod::open_what_is_left(&invocation.request)? {
-            Some(netns) => inside(&netns, |rtnl| rtnl.set_down(LO).map_err(failed)),
+            Some(netns) => inside(&netns, |rtnl| rtnl.set_down(LO).map_err(|error| failed(&error))),
             None => Ok(()),
         }
     }
@@ -61,12 +63,11 @@ impl Plugin for Loopback {
     }
 }
 
-fn failed(error: NetlinkError) -> CniError {
-    CniError::caused("can't configure the pod's loopback link", &error)
+fn failed(error: &NetlinkError) -> CniError {
+    CniError::caused("can't configure the pod's loopback link", error)
 }
 
 fn inside<T>(netns: &Namespace, body: impl FnOnce(&mut Rtnl) -> Result<T, CniError>) -> Result<T, CniError> {
-    use std::os::fd::AsFd;
-    let mut rtnl = Rtnl::open_in(netns.as_fd()).map_err(failed)?;
+    let mut rtnl = Rtnl::open_in(netns.as_fd()).map_err(|error| failed(&error))?;
     body(&mut rtnl)
 }
