@@ -85,7 +85,13 @@ pub fn clippy(summary: &mut Summary) {
 /// `cargo doc`, warnings are errors. Private items too: the documentation is for those who work on this.
 pub fn docs(summary: &mut Summary) {
     let mut command = tools::cargo();
-    command.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+    command.env("RUSTDOCFLAGS", "-D warnings").args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ]);
     single(summary, "docs", &mut command);
 }
 
