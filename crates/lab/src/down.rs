@@ -21,7 +21,7 @@ pub fn down(lab: &LabName) -> Result<bool, LabError> {
         || (!rootless::is_privileged() && holder(lab, &dir).is_some());
     if there {
         // Whoever holds the lock is making the lab right now, and would go on in the middle of this.
-        let lock = if dir.exists() { Some(dir.lock(lab)?) } else { None };
+        let lock = if dir.exists() { Some(dir.lock_soon(lab)?) } else { None };
         remove(lab, &dir)?;
         drop(lock);
     }

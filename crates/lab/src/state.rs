@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
@@ -111,6 +112,20 @@ impl StateDir {
         create_private(base).map_err(LabError::file(base))?;
         std::fs::create_dir_all(&self.dir).map_err(LabError::file(&self.dir))?;
         self.lock(lab)
+    }
+
+    /// Takes the lock, waiting a little for it: a command that was killed can leave a child behind that holds it for
+    /// the moment between fork and exec.
+    pub(crate) fn lock_soon(&self, lab: &LabName) -> Result<Lock, LabError> {
+        let end = Instant::now() + Duration::from_secs(2);
+        loop {
+            match self.lock(lab) {
+                Err(LabError::Busy { .. }) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result,
+            }
+        }
     }
 
     pub(crate) fn lock(&self, lab: &LabName) -> Result<Lock, LabError> {

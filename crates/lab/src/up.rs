@@ -92,7 +92,7 @@ fn clear_unfinished(lab: &LabName, dir: &StateDir) -> Result<(), LabError> {
     if !dir.exists() {
         return Ok(());
     }
-    let lock = dir.lock(lab)?;
+    let lock = dir.lock_soon(lab)?;
     if let Ok(Some(Record { complete: true, .. })) = dir.read_record() {
         return Err(LabError::Exists { lab: lab.clone() });
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hopwise_lab::layout::Numbers;
 use hopwise_lab::{Lab, LabError, LabName, ProcessId};
-use support::{TestLab, binary, fresh_name, host_network, options, traces};
+use support::{Cleanup, TestLab, binary, fresh_name, host_network, options, traces};
 
 const SMALL: Numbers = Numbers { nodes: Some(2), pods_per_node: Some(1) };
 
@@ -88,6 +88,7 @@ fn an_up_that_is_killed_can_be_taken_down() {
     // From before anything is made to after all is up.
     for delay in [0, 5, 10, 20, 30, 45, 60, 90, 130, 200, 300, 600] {
         let name = fresh_name();
+        let _cleanup = Cleanup(name.clone());
         let mut up = up_command(&name);
         std::thread::sleep(Duration::from_millis(delay));
         up.kill().unwrap();
@@ -116,6 +117,7 @@ fn an_up_after_a_killed_up_starts_afresh() {
 fn an_up_that_is_interrupted_cleans_up_itself() {
     for (delay, signal) in [(5, libc::SIGINT), (40, libc::SIGTERM), (80, libc::SIGINT)] {
         let name = fresh_name();
+        let _cleanup = Cleanup(name.clone());
         let mut up = up_command(&name);
         std::thread::sleep(Duration::from_millis(delay));
         // SAFETY: the child has not been waited for, so the number is still its own.

@@ -88,6 +88,15 @@ impl Drop for TestLab {
     }
 }
 
+/// Takes a lab down when it is dropped, whatever there is of it.
+pub struct Cleanup(pub LabName);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let _ = hopwise_lab::down(&self.0);
+    }
+}
+
 /// Waits until something is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -116,10 +125,13 @@ pub fn traces(name: &LabName) -> Vec<String> {
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let dead = read("stat").rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-        let ours = read("environ").split('\0').any(|known| known == mark)
-            || read("comm").trim() == format!("hw-{name}");
-        if ours && !dead {
-            traces.push(format!("process {} {:?}", entry.path().display(), read("cmdline")));
+        let what = match read("comm").trim() == format!("hw-{name}") {
+            true => "holder",
+            false if read("environ").split('\0').any(|known| known == mark) => "agent",
+            false => continue,
+        };
+        if !dead {
+            traces.push(format!("{what} process {}", entry.path().display()));
         }
     }
     traces
