@@ -9,7 +9,7 @@
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`ptp`], [`loopback`], [`standalone`]: the plugins.
-//! - [`pod`], [`ipam`], [`check`]: what plugins share, the pod's link and addresses.
+//! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
 pub mod bridge;
@@ -18,17 +18,10 @@ pub mod config;
 pub mod ipam;
 pub mod json;
 pub mod loopback;
+pub mod masquerade;
 pub mod plugin;
 pub mod pod;
 pub mod ptp;
 pub mod spec;
 pub mod standalone;
 mod sysctl;
-
-/// What `ipMasq` gets for an answer.
-fn masquerade_unavailable() -> spec::CniError {
-    spec::CniError::failed(
-        "ipMasq: this plugin does not masquerade; take the key out, the hopwise agent masquerades for all pods of the \
-         node (setting `masquerade`)",
-    )
-}

@@ -21,6 +21,7 @@ use crate::check;
 use crate::config::NetworkConfig;
 use crate::ipam::Ipam;
 use crate::ipam::host_local::Gateways;
+use crate::masquerade;
 use crate::plugin::{Invocation, Plugin, WHOLE};
 use crate::pod::{self, PairMacs, PairSpec, PodEnd};
 use crate::spec::{AddResult, CniError, Dns, Interface, InterfaceAddress, Request, Route};
@@ -43,20 +44,18 @@ struct PtpConfig {
     mtu: Option<u32>,
     dns: Option<Dns>,
     link_local: bool,
+    ip_masq: bool,
 }
 
 impl PtpConfig {
     fn load(config: &NetworkConfig) -> Result<PtpConfig, CniError> {
         let root = config.root();
-        if root.bool("ipMasq")? {
-            return Err(crate::masquerade_unavailable());
-        }
         let link_local = match root.get("linkLocalGateway") {
             Some(_) => root.bool("linkLocalGateway")?,
             None => WHOLE.contains(&config.plugin.as_str()),
         };
         let mtu = root.number::<i64>("mtu")?.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0);
-        Ok(PtpConfig { mtu, dns: config.dns()?, link_local })
+        Ok(PtpConfig { mtu, dns: config.dns()?, link_local, ip_masq: masquerade::is_asked(config)? })
     }
 
     fn ipam<'a>(&self, config: &'a NetworkConfig, request: &Request) -> Result<Ipam<'a>, CniError> {
@@ -79,7 +78,7 @@ impl Plugin for Ptp {
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
         let mut result = ipam.add(request)?;
-        attach(request, &ptp, &netns, &mut host, &mut result).inspect_err(|_| {
+        attach(invocation, &ptp, &netns, &mut host, &mut result).inspect_err(|_| {
             let _ = ipam.del(request);
         })?;
         if let Some(dns) = ptp.dns {
@@ -92,7 +91,7 @@ impl Plugin for Ptp {
         let Invocation { request, config } = invocation;
         let mut errors = Vec::new();
         errors.extend(pod::delete_link(request).err());
-        errors.extend(Ipam::load(config, request).and_then(|ipam| ipam.del(request)).err());
+        errors.extend(Ipam::load(config, request).and_then(|ipam| pod::release(invocation, &ipam)).err());
         CniError::collect(errors)
     }
 
@@ -124,12 +123,15 @@ impl Plugin for Ptp {
 }
 
 fn attach(
-    request: &Request,
+    invocation: &Invocation,
     ptp: &PtpConfig,
     netns: &Namespace,
     host: &mut Rtnl,
     result: &mut AddResult,
 ) -> Result<(), CniError> {
+    let request = &invocation.request;
+    // The network that a pod's packets may leave without masquerade is that of its range, whatever the pod is told.
+    let masqueraded = result.clone();
     for ip in &mut result.ips {
         ip.interface = Some(POD_INTERFACE);
         let gateway = ip.gateway.ok_or_else(|| {
@@ -152,7 +154,9 @@ fn attach(
     let spec = PairSpec { mtu: ptp.mtu, ..PairSpec::default() };
     let (name, macs) = pod::make_pair(host, netns, &request.ifname, &spec)?;
     connect(&mut end, ptp, result, macs);
-    let made = host_end(host, name, ptp, result).and_then(|()| pod::configure(netns, &request.ifname, &end));
+    let made = host_end(host, name, ptp, result)
+        .and_then(|()| pod::configure(netns, &request.ifname, &end))
+        .and_then(|()| if ptp.ip_masq { pod::masquerade(invocation, &masqueraded) } else { Ok(()) });
     made.inspect_err(|_| {
         let _ = host.delete_link(name);
     })?;

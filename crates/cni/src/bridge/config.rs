@@ -4,6 +4,7 @@ use hopwise_core::name::{LinkName, MacAddr};
 
 use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
+use crate::masquerade;
 use crate::spec::{CniError, Code, Dns, EnvArgs, Request};
 
 const DEFAULT_BRIDGE: LinkName = LinkName::new_static("cni0");
@@ -54,7 +55,7 @@ impl BridgeConfig {
             is_gateway: root.bool("isGateway")? || is_default_gateway,
             is_default_gateway,
             force_address: root.bool("forceAddress")?,
-            ip_masq: root.bool("ipMasq")?,
+            ip_masq: masquerade::is_asked(config)?,
             mtu: root.number::<i64>("mtu")?.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0),
             hairpin: root.bool("hairpinMode")?,
             promiscuous: root.bool("promiscMode")?,

@@ -32,9 +32,6 @@ impl Plugin for Bridge {
     fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
         let Invocation { request, config } = invocation;
         let bridge = BridgeConfig::load(config, request)?;
-        if bridge.ip_masq {
-            return Err(crate::masquerade_unavailable());
-        }
         let ipam = Ipam::load(config, request)?;
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
@@ -53,7 +50,7 @@ impl Plugin for Bridge {
         let mut errors = Vec::new();
         errors.extend(pod::delete_link(request).err());
         // Even if the link could not be deleted: addresses that are never released run out.
-        errors.extend(Ipam::load(config, request).and_then(|ipam| ipam.del(request)).err());
+        errors.extend(Ipam::load(config, request).and_then(|ipam| pod::release(invocation, &ipam)).err());
         CniError::collect(errors)
     }
 
@@ -134,7 +131,13 @@ fn attach(
     let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, mac: bridge.mac };
     let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
     let attached = configure(invocation, bridge, netns, host, (name, result));
-    let bridge_mac = attached.inspect_err(|_| {
+    let masqueraded = attached.and_then(|mac| {
+        if bridge.ip_masq {
+            pod::masquerade(invocation, result)?;
+        }
+        Ok(mac)
+    });
+    let bridge_mac = masqueraded.inspect_err(|_| {
         let _ = host.delete_link(name);
     })?;
     let text = |mac: Option<MacAddr>| mac.map(|mac| mac.to_string()).unwrap_or_default();

@@ -4,6 +4,7 @@ mod delegate;
 pub mod host_local;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use host_local::{Entry, Gateways, HostLocal, no_steps};
 
@@ -86,6 +87,18 @@ impl<'a> Ipam<'a> {
             Ipam::None => Ok(()),
             Ipam::HostLocal(host_local) => host_local.del(request),
             Ipam::Delegate { plugin, config } => delegate::run(plugin, config, request, "DEL"),
+        }
+    }
+
+    /// The addresses that the attachment has; none where only another plugin knows.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn held(&self, request: &Request) -> Result<Vec<IpAddr>, CniError> {
+        match self {
+            Ipam::None | Ipam::Delegate { .. } => Ok(Vec::new()),
+            Ipam::HostLocal(host_local) => host_local.held(request),
         }
     }
 

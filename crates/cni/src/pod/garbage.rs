@@ -11,10 +11,12 @@ use hopwise_kernel::rtnl::Rtnl;
 use super::is_own;
 use crate::ipam::Ipam;
 use crate::ipam::host_local::{Entry, is_namespace};
+use crate::masquerade::Masquerade;
 use crate::plugin::Invocation;
 use crate::spec::CniError;
 
-/// Gives back what belongs to no valid attachment: addresses, and links whose namespace is still there.
+/// Gives back what belongs to no valid attachment: addresses, and links whose namespace is still there,
+/// masquerading.
 ///
 /// # Errors
 ///
@@ -23,6 +25,10 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
     let Invocation { request, config } = invocation;
     let valid = config.valid_attachments()?.into_iter().collect();
     let mut errors = Vec::new();
+    if config.root().bool("ipMasq")? {
+        let ended = Masquerade::open(&config.name).and_then(|mut table| table.retain(&valid));
+        errors.extend(ended.err());
+    }
     let leftovers = Ipam::load(config, request)?.gc(request, &valid)?;
     for leftover in leftovers {
         errors.extend(delete_leftover(&leftover).err());

@@ -15,8 +15,11 @@ use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, VethSpec};
 
+use crate::ipam::Ipam;
 use crate::ipam::host_local::is_namespace;
-use crate::spec::{AddResult, CniError, Code, IpConfig, Request, Route};
+use crate::masquerade::Masquerade;
+use crate::plugin::Invocation;
+use crate::spec::{AddResult, CniError, Code, InterfaceAddress, IpConfig, Request, Route};
 use crate::sysctl;
 
 /// `linux/if_addr.h`.
@@ -331,4 +334,39 @@ pub fn delete_link(request: &Request) -> Result<(), CniError> {
         Err(error) if error.errno() != libc::ENODEV => Err(CniError::caused(what(), &error)),
         _ => Ok(()),
     }
+}
+
+/// Masquerades an attachment's addresses; what could be done is undone when not all could.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn masquerade(invocation: &Invocation, result: &AddResult) -> Result<(), CniError> {
+    let Invocation { request, config } = invocation;
+    let addresses: Vec<InterfaceAddress> = result.ips.iter().map(|ip| ip.address).collect();
+    let mut masquerade = Masquerade::open(&config.name)?;
+    masquerade.add(request, &addresses).inspect_err(|_| {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.address).collect();
+        let _ = masquerade.remove(request, &addresses);
+    })
+}
+
+/// Ends masquerading, then gives the addresses back: nobody else can have them while they are still masqueraded. The
+/// addresses are IPAM's and those of `prevResult`, so no namespace is needed.
+///
+/// # Errors
+///
+/// When something could not be released; all else is.
+pub fn release(invocation: &Invocation, ipam: &Ipam<'_>) -> Result<(), CniError> {
+    let Invocation { request, config } = invocation;
+    let mut errors = Vec::new();
+    if config.root().bool("ipMasq").unwrap_or(false) {
+        let mut addresses = ipam.held(request).unwrap_or_default();
+        let before = config.prev_result().ok().flatten().unwrap_or_default();
+        addresses.extend(before.ips.iter().map(|ip| ip.address.address));
+        let ended = Masquerade::open(&config.name).and_then(|mut table| table.remove(request, &addresses));
+        errors.extend(ended.err());
+    }
+    errors.extend(ipam.del(request).err());
+    CniError::collect(errors)
 }

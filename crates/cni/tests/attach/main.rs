@@ -482,8 +482,9 @@ fn a_failed_ptp_add_leaves_nothing() {
     config["ipam"]["routes"] = json!([{"dst": "10.1.0.0/16", "gw": "10.99.99.99"}]);
     host.add("pod", &pod, &config).err(999, "failed to add route '10.1.0.0/16 via 10.99.99.99 dev eth0'");
     host.assert_empty();
-    let masquerade = host.config("1.0.0", &[V4], json!({"type": "ptp", "ipMasq": true}));
-    host.add("pod", &pod, &masquerade).err(999, "ipMasq");
+    let masquerade =
+        host.config("1.0.0", &[V4], json!({"type": "ptp", "ipMasq": true, "ipMasqBackend": "magic"}));
+    host.add("pod", &pod, &masquerade).err(999, "unknown ipmasq backend \"magic\"");
     host.add("pod", &pod, &host.config("1.0.0", &[], json!({"type": "ptp"}))).err(999, "ipam.type: missing");
     host.assert_empty();
 }
@@ -509,4 +510,59 @@ fn loopback_goes_up_and_down() {
     host.del("pod", &pod.path(), &config).ok();
     check().err(999, "loopback interface is down");
     host.del("pod", "/nowhere", &config).ok();
+}
+
+/// A host beyond the node, with a route to the node only.
+fn outside(host: &Host) -> Pod {
+    let outside = Pod::new();
+    let mut rtnl = Rtnl::open_in(host.namespace.as_fd()).unwrap();
+    rtnl.add_veth(&VethSpec::new(LinkName::new_static("up0"), ETH0, Some(outside.namespace.as_fd())))
+        .unwrap();
+    let mut beyond = Rtnl::open_in(outside.namespace.as_fd()).unwrap();
+    let ends = [
+        (&mut rtnl, LinkName::new_static("up0"), ["198.51.100.1", "2001:db8:1::1"]),
+        (&mut beyond, ETH0, ["198.51.100.2", "2001:db8:1::2"]),
+    ];
+    for (rtnl, name, addresses) in ends {
+        rtnl.set_up(name).unwrap();
+        let index = rtnl.link_by_name(name).unwrap().unwrap().index;
+        for (address, prefix_len) in addresses.iter().zip([24, 64]) {
+            rtnl.add_address(index, &AddressSpec::new(address.parse().unwrap(), prefix_len)).unwrap();
+        }
+    }
+    outside
+}
+
+#[test]
+fn ip_masq_hides_pods_behind_the_host() {
+    for keys in [
+        json!({"isDefaultGateway": true, "ipMasq": true}),
+        json!({"type": "hopwise", "ipMasq": true, "ipMasqBackend": "nftables"}),
+    ] {
+        let host = Host::new();
+        std::fs::copy(env!("CARGO_BIN_EXE_hopwise-cni"), host.dir.path().join("hopwise")).unwrap();
+        let config = host.config("1.1.0", &[V4, V6], keys);
+        let beyond = outside(&host);
+        let (one, two) = (Pod::new(), Pod::new());
+        let first = host.add("one", &one, &config).addresses();
+        let second = host.add("two", &two, &config).addresses();
+        assert_reaches(&one, &beyond, "198.51.100.2", "198.51.100.1");
+        assert_reaches(&one, &beyond, "2001:db8:1::2", "2001:db8:1::1");
+        for (first, second) in first.iter().zip(&second) {
+            assert_reaches(&one, &two, second, first);
+        }
+        // The namespace is gone when DEL comes.
+        drop(one);
+        host.del("one", "/nowhere", &config).ok();
+        let mut gc = config.clone();
+        gc["cni.dev/valid-attachments"] = json!([]);
+        host.call(&Call { command: "GC", id: "", netns: "", ifname: "", args: "" }, &gc).ok();
+        let listed = host.namespace.run(|| {
+            let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        });
+        let listed = listed.unwrap();
+        assert!(listed.contains("masquerade") && !listed.contains("elements"), "{listed}");
+        assert_eq!((host.n_veths(), host.reserved().len()), (1, 0), "only the way out");
+    }
 }

@@ -198,16 +198,25 @@ impl<'a> HostLocal<'a> {
         Ok(released.map(drop)?)
     }
 
+    /// The attachment's addresses.
+    ///
+    /// # Errors
+    ///
+    /// When files can't be read.
+    pub fn held(&self, request: &Request) -> Result<Vec<IpAddr>, CniError> {
+        let mut store = self.open()?;
+        let found = store.addresses_of(owner(request))?;
+        store.close();
+        Ok(found.into_iter().map(|entry| entry.address).collect())
+    }
+
     /// Looks for any address of the attachment.
     ///
     /// # Errors
     ///
     /// When it has none.
     pub fn check(&self, request: &Request) -> Result<(), CniError> {
-        let mut store = self.open()?;
-        let found = store.addresses_of(owner(request))?;
-        store.close();
-        if found.is_empty() {
+        if self.held(request)?.is_empty() {
             let msg =
                 format!("host-local: Failed to find address added by container {}", request.container_id);
             return Err(CniError::failed(msg));

@@ -1,0 +1,179 @@
+//! `ipMasq`: what leaves a pod's network takes the host's address.
+//!
+//! The reference adds rules per pod, through `iptables` or `nft` processes, which cost more than the rest of an ADD. Here a
+//! pod is an element of a map from addresses to verdicts, one message to the kernel:
+//!
+//! ```text
+//! table inet hopwise_cni {
+//!     map pods_v4 { type ipv4_addr : verdict; elements = { 10.9.0.2 comment "NETWORK CONTAINER IFNAME" : goto net_10.9.0.0/24 } }
+//!     map pods_v6 { … }
+//!     chain postrouting {
+//!         type nat hook postrouting priority srcnat; policy accept;
+//!         meta nfproto ipv4 ip saddr vmap @pods_v4
+//!         meta nfproto ipv6 ip6 saddr vmap @pods_v6
+//!     }
+//!     chain net_10.9.0.0/24 { ip daddr 10.9.0.0/24 return; ip daddr 224.0.0.0/4 return; masquerade }
+//! }
+//! ```
+//!
+//! The table is made when an element can't be added because it isn't there; whoever flushes it gets it back with the next
+//! ADD. A chain per network stays. The table is apart from the agent's, which is replaced as a whole.
+
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use hopwise_core::cidr::Cidr;
+use hopwise_core::family::Family;
+use hopwise_kernel::netlink::{NetlinkError, Socket};
+
+use crate::config::{Attachment, NetworkConfig};
+use crate::json::FieldError;
+use crate::spec::{CniError, InterfaceAddress, Request};
+
+/// What nft takes for a comment at most.
+const MAX_COMMENT: usize = 128;
+/// How often something else may change the table between our looking and our changing it.
+const ATTEMPTS: usize = 8;
+
+/// `ipMasq` and `ipMasqBackend` of a configuration: whether to masquerade. Both names of back ends are taken, and mean the
+/// same here.
+///
+/// # Errors
+///
+/// When a value is neither.
+pub fn is_asked(config: &NetworkConfig) -> Result<bool, CniError> {
+    let root = config.root();
+    let asked = root.bool("ipMasq")?;
+    match root.string("ipMasqBackend")?.as_deref() {
+        None | Some("iptables" | "nftables") => Ok(asked),
+        Some(_) if !asked => Ok(false),
+        Some(other) => Err(FieldError {
+            field: "ipMasqBackend".to_owned(),
+            problem: format!("unknown ipmasq backend {other:?}; use \"nftables\" or \"iptables\""),
+        }
+        .into()),
+    }
+}
+
+/// The attachment that an element belongs to, as its comment names it. None of the three can contain a blank.
+fn comment(network: &str, container_id: &str, ifname: &str) -> String {
+    let mut text = format!("{network} {container_id} {ifname}");
+    text.truncate(MAX_COMMENT);
+    text
+}
+
+/// The table of masqueraded pods.
+pub struct Masquerade<'a> {
+    socket: Socket,
+    network: &'a str,
+}
+
+impl<'a> Masquerade<'a> {
+    /// Opens a netlink socket.
+    ///
+    /// # Errors
+    ///
+    /// When there is no netfilter.
+    pub fn open(network: &'a str) -> Result<Masquerade<'a>, CniError> {
+        let socket =
+            Socket::open(libc::NETLINK_NETFILTER).map_err(|error| failed("open a socket", &error))?;
+        Ok(Masquerade { socket, network })
+    }
+
+    /// Masquerades what an attachment's addresses send out of their networks.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn add(&mut self, request: &Request, addresses: &[InterfaceAddress]) -> Result<(), CniError> {
+        let comment = comment(self.network, &request.container_id, &request.ifname);
+        for address in addresses {
+            self.add_one(*address, &comment).map_err(|error| failed("masquerade", &error))?;
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, pod: InterfaceAddress, comment: &str) -> Result<(), NetlinkError> {
+        // An address always lies in the network of its own prefix length.
+        let Some(subnet) = Cidr::containing(pod.address, pod.prefix_len) else { return Ok(()) };
+        let mut prepare: fn(&mut message::Transaction, Cidr, IpAddr) = |_, _, _| {};
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut transaction = message::Transaction::new();
+            prepare(&mut transaction, subnet, pod.address);
+            transaction.add_element(pod.address, subnet, comment);
+            match transaction.commit(&mut self.socket) {
+                // No table, or no chain for the network.
+                Err(error) if error.errno() == libc::ENOENT && attempt < ATTEMPTS => {
+                    prepare = |transaction, subnet, _| {
+                        transaction.add_table();
+                        transaction.add_network(subnet);
+                    };
+                }
+                // The element of an earlier holder of the address who was never deleted.
+                Err(error) if error.errno() == libc::EEXIST && attempt < ATTEMPTS => {
+                    prepare = |transaction, _, address| transaction.remove_element(address);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Ends the masquerading of addresses, where it is this attachment's. None at all is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn remove(&mut self, request: &Request, addresses: &[IpAddr]) -> Result<(), CniError> {
+        let comment = comment(self.network, &request.container_id, &request.ifname);
+        for address in addresses {
+            let held = message::comment_of(&mut self.socket, *address)
+                .map_err(|error| failed("read what is masqueraded", &error))?;
+            if held.as_deref() == Some(&comment) {
+                self.remove_one(*address)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_one(&mut self, address: IpAddr) -> Result<(), CniError> {
+        let mut transaction = message::Transaction::new();
+        transaction.remove_element(address);
+        match transaction.commit(&mut self.socket) {
+            Err(error) if error.errno() != libc::ENOENT => Err(failed("stop masquerading", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the masquerading of this network's attachments that are not valid.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn retain(&mut self, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
+        let keep: BTreeSet<String> = valid
+            .iter()
+            .map(|attachment| comment(self.network, &attachment.container_id, &attachment.ifname))
+            .collect();
+        let ours = format!("{} ", self.network);
+        for family in Family::BOTH {
+            let held = message::elements(&mut self.socket, family)
+                .map_err(|error| failed("read what is masqueraded", &error))?;
+            for (address, comment) in held {
+                if comment.starts_with(&ours) && !keep.contains(&comment) {
+                    self.remove_one(address)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(what: &str, error: &NetlinkError) -> CniError {
+    CniError::caused(format!("ipMasq: can't {what} (nf_tables)"), error)
+}
