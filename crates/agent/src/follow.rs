@@ -11,6 +11,7 @@ use hopwise_store::{ClusterStore, StoreEvent, StoreTrouble, saved};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory;
 use crate::reconciler::{Inbox, Published, SourcedView};
 
 /// While changes go on, the view is saved at least every so many delays.
@@ -119,10 +120,11 @@ impl ViewKeeper {
 
     fn put_view(&self, view: &ClusterView) {
         let mut kept = self.lock();
-        if kept.view.as_ref() != Some(view) {
-            kept.view = Some(view.clone());
-            self.mark(kept);
-        }
+        kept.unsaved |= kept.view.as_ref() != Some(view);
+        // Even if it is equal: its nodes are shared with the plan, those of the one before are not.
+        kept.view = Some(view.clone());
+        drop(kept);
+        self.changed.notify_one();
     }
 
     fn put_delta(&self, delta: &ViewDelta) {
@@ -133,10 +135,6 @@ impl ViewKeeper {
             view.nodes.remove(name);
         }
         view.nodes.extend(delta.upserted.iter().map(|node| (node.name.clone(), node.clone())));
-        self.mark(kept);
-    }
-
-    fn mark(&self, mut kept: MutexGuard<'_, Kept>) {
         kept.unsaved = true;
         drop(kept);
         self.changed.notify_one();
@@ -148,6 +146,8 @@ impl ViewKeeper {
 
     /// Saves what changes, when it has settled, until `stop`; then saves what is left.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>, stop: CancellationToken) {
+        // The saved view has been read, and is being applied.
+        self.changed.notify_one();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = self.changed.notified() => self.settled(&stop).await,
@@ -172,7 +172,13 @@ impl ViewKeeper {
 
     async fn save(self: &Arc<Self>, inbox: &Inbox) {
         let keeper = self.clone();
-        let saved = tokio::task::spawn_blocking(move || keeper.save_now()).await;
+        let saved = tokio::task::spawn_blocking(move || {
+            let saved = keeper.save_now();
+            // Views, and the changes that they bring, are the one thing that takes much memory for a moment.
+            memory::trim();
+            saved
+        })
+        .await;
         let error = match saved {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::new(error))),

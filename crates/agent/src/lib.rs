@@ -10,6 +10,7 @@
 pub mod cleanup;
 mod follow;
 mod http;
+mod memory;
 mod metrics;
 mod options;
 mod pulse;

@@ -60,8 +60,7 @@ impl Network for LinuxNetwork {
     }
 
     fn lookups(&mut self, targets: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, Lookup>, NetworkError> {
-        let host = self.kernel.host_view(&[], targets);
-        host.map(|host| host.lookups).map_err(|error| NetworkError::read("route lookups", error))
+        self.kernel.lookups(targets).map_err(|error| NetworkError::read("route lookups", error))
     }
 
     fn netfilter(&mut self) -> Result<NetfilterView, NetworkError> {
@@ -82,7 +81,7 @@ impl Network for LinuxNetwork {
     }
 
     fn events(&mut self, events: &mut Vec<Event>) -> Result<(), NetworkError> {
-        events.append(&mut self.early);
+        events.append(&mut std::mem::take(&mut self.early));
         match self.early_failure.take().map_or_else(|| self.watch.read(events), Err) {
             Err(WatchError::Overrun) => Err(NetworkError::Lost),
             Err(error) => Err(NetworkError::read("notifications", error)),

@@ -54,6 +54,9 @@ use pace::Pace;
 use refresh::Stale;
 use view::ViewInUse;
 
+/// For so many events the memory is kept for the next ones.
+const EVENTS_KEPT: usize = 256;
+
 /// What a reconciler is made of, apart from the network.
 #[derive(Debug)]
 pub struct Parts {
@@ -176,7 +179,10 @@ impl<N: Network> Reconciler<N> {
                 self.observed.record(event, &mut self.drift);
             }
         }
-        self.events = events;
+        // Drift is a handful of events; the echoes of 5,000 routes would stay in memory for ever.
+        if events.capacity() <= EVENTS_KEPT {
+            self.events = events;
+        }
     }
 
     /// Sleeps until there is news or something is due.

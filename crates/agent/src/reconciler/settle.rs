@@ -13,6 +13,8 @@ use super::{Network, Reconciler};
 
 /// How often in a row a difference is looked for and applied before the rest of the loop gets its turn.
 const ROUNDS: usize = 4;
+/// So many repaired objects are named in the log; a link that comes back brings thousands.
+const LOGGED: u64 = 20;
 
 impl<N: Network> Reconciler<N> {
     /// Compares what was touched and applies what differs, until nothing does or what does has to wait.
@@ -84,7 +86,13 @@ impl<N: Network> Reconciler<N> {
             return;
         }
         self.parts.metrics.full_check_findings.inc_by(changes.len() as u64);
-        objects::visit(changes, |object| tracing::warn!("the full check found {object} to differ"));
+        let mut logged = 0;
+        objects::visit(changes, |object| {
+            logged += 1;
+            if logged <= LOGGED {
+                tracing::warn!("the full check found {object} to differ");
+            }
+        });
     }
 
     fn apply(&mut self, changes: &Changes, drift: &Touched, planned: &Touched, read_at: Instant) {
@@ -100,9 +108,15 @@ impl<N: Network> Reconciler<N> {
             if object.has_drifted(drift, planned) {
                 *repairs.entry(object.kind()).or_default() += 1;
                 self.pace.repaired(object, done);
-                tracing::info!("repaired {object}");
+                if repairs.values().sum::<u64>() <= LOGGED {
+                    tracing::info!("repaired {object}");
+                }
             }
         });
+        let n_repairs: u64 = repairs.values().sum();
+        if n_repairs > LOGGED {
+            tracing::info!("repaired {} more objects", n_repairs - LOGGED);
+        }
         let latency = done.duration_since(read_at).as_secs_f64();
         for (kind, count) in repairs {
             metrics.repairs.get_or_create(&kind.into()).inc_by(count);
@@ -142,9 +156,11 @@ impl<N: Network> Reconciler<N> {
 
     /// Keeps what became of the changes, and holds back what failed.
     fn take_report(&mut self, changes: &Changes, report: Report, now: Instant) {
-        for error in &report.errors {
+        for (n, error) in (0..).zip(&report.errors) {
             self.parts.metrics.apply_errors.get_or_create(&error.kind.into()).inc();
-            tracing::warn!("the kernel refused {error}");
+            if n < LOGGED {
+                tracing::warn!("the kernel refused {error}");
+            }
         }
         let foreign_stands_there = |error: &hopwise_core::report::ApplyError| {
             error.kind == ObjectKind::Route && error.errno == nix::errno::Errno::EEXIST as i32

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -223,7 +223,7 @@ impl Node {
     /// Asks the agent: status line and headers, body. Empty when nobody answers.
     pub fn get(&self, path: &str) -> (String, String) {
         let answer = self.namespace.run(|| {
-            let mut stream = TcpStream::connect_timeout(&SocketAddr::from(DEFAULT_LISTEN), PATIENCE)?;
+            let mut stream = TcpStream::connect_timeout(&DEFAULT_LISTEN, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
             let mut answer = String::new();
