@@ -2,6 +2,7 @@
 //! costs once it is up: memory and idle CPU.
 
 #[path = "support/agent.rs"]
+#[allow(dead_code, reason = "every bench uses its own part of this module")]
 mod agent;
 mod support;
 
