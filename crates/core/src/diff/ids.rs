@@ -1,6 +1,7 @@
 //! Ids of nexthop objects.
 
 use std::collections::BTreeMap;
+use std::iter::Chain;
 use std::ops::Range;
 
 use crate::mark::NEXTHOP_ID_BASE;
@@ -14,15 +15,16 @@ const IDS: Range<u32> = NEXTHOP_ID_BASE..NEXTHOP_ID_BASE + (1 << 24);
 /// Finds the object of each next hop, or an id for one to be made.
 ///
 /// An object that stands is used again; of several with the same next hop the one with the lowest id. A new one gets
-/// the id after the highest one in use, which costs the same with any number of objects; only when the range is used up
-/// is it searched for gaps.
+/// the id after the highest one in use, which costs the same with any number of objects; only when the end of the range is
+/// reached is it searched for gaps.
 #[derive(Debug)]
 pub(super) struct Ids<'a> {
     observed: &'a Observed,
     /// Links that are made anew: what stood on them does not count.
     void: &'a [LinkName],
     chosen: BTreeMap<NextHop, u32>,
-    next: u32,
+    /// Ids to try, each once.
+    free: Chain<Range<u32>, Range<u32>>,
 }
 
 impl<'a> Ids<'a> {
@@ -30,7 +32,7 @@ impl<'a> Ids<'a> {
         let ours = observed.nexthops.range(IDS).next_back().map(|(id, _)| *id);
         let foreign = observed.foreign_nexthop_ids.range(IDS).next_back().copied();
         let next = ours.max(foreign).map_or(IDS.start, |highest| highest + 1);
-        Ids { observed, void, chosen: BTreeMap::new(), next }
+        Ids { observed, void, chosen: BTreeMap::new(), free: (next..IDS.end).chain(IDS.start..next) }
     }
 
     /// The id of the object that stands for a next hop.
@@ -49,8 +51,7 @@ impl<'a> Ids<'a> {
         if let Some(id) = self.standing(next_hop).or_else(|| self.chosen.get(&next_hop).copied()) {
             return Some(id);
         }
-        let id = if IDS.contains(&self.next) { self.next } else { self.gap()? };
-        self.next = id.saturating_add(1);
+        let id = self.free.find(|id| !taken(self.observed, *id))?;
         self.chosen.insert(next_hop, id);
         Some(id)
     }
@@ -61,14 +62,8 @@ impl<'a> Ids<'a> {
         new.sort_unstable();
         new
     }
+}
 
-    /// The lowest id that nobody uses.
-    fn gap(&self) -> Option<u32> {
-        let taken = |id: &u32| {
-            self.observed.nexthops.contains_key(id)
-                || self.observed.foreign_nexthop_ids.contains(id)
-                || self.chosen.values().any(|chosen| chosen == id)
-        };
-        IDS.into_iter().find(|id| !taken(id))
-    }
+fn taken(observed: &Observed, id: u32) -> bool {
+    observed.nexthops.contains_key(&id) || observed.foreign_nexthop_ids.contains(&id)
 }

@@ -31,11 +31,16 @@ pub(super) fn targets<'a>(
     view: &'a ClusterView,
     config: &'a NodeConfig,
 ) -> impl Iterator<Item = IpAddr> + 'a {
-    let uplink = match config.uplink {
+    let uplink = uplink_target(config);
+    uplink.into_iter().chain(view.nodes.values().flat_map(|node| targets_of(node, view, config)))
+}
+
+/// The address by which the uplink is chosen.
+pub(super) fn uplink_target(config: &NodeConfig) -> Option<IpAddr> {
+    match config.uplink {
         UplinkSelector::CanReach(address) => Some(address),
         _ => None,
-    };
-    uplink.into_iter().chain(view.nodes.values().flat_map(|node| targets_of(node, view, config)))
+    }
 }
 
 /// The peers' addresses whose plans a changed host view may concern, foreign routes left out.
@@ -75,16 +80,20 @@ fn changed_links(old: &BTreeMap<IfIndex, Link>, new: &BTreeMap<IfIndex, Link>) -
     indexes.filter(|index| old.get(index).map(seen) != new.get(index).map(seen)).collect()
 }
 
-/// The destinations to which foreign routes changed.
-pub(super) fn changed_destinations(old: &[ForeignRoute], new: &[ForeignRoute]) -> BTreeSet<Cidr> {
-    if old == new {
-        return BTreeSet::new();
+/// The destinations to which foreign routes changed, or the links that they lead to.
+pub(super) fn changed_destinations(old: &HostView, new: &HostView) -> BTreeSet<Cidr> {
+    let links = changed_links(&old.links, &new.links);
+    let moved = new.routes.iter().filter(|route| route.link.is_some_and(|link| links.contains(&link)));
+    let mut changed: BTreeSet<Cidr> = moved.map(|route| route.dst).collect();
+    if old.routes == new.routes {
+        return changed;
     }
     let mut by_dst: BTreeMap<Cidr, [Vec<&ForeignRoute>; 2]> = BTreeMap::new();
-    for (side, routes) in [old, new].into_iter().enumerate() {
-        for route in routes {
+    for (side, view) in [old, new].into_iter().enumerate() {
+        for route in &view.routes {
             by_dst.entry(route.dst).or_default()[side].push(route);
         }
     }
-    by_dst.into_iter().filter(|(_, [old, new])| old != new).map(|(dst, _)| dst).collect()
+    changed.extend(by_dst.into_iter().filter(|(_, [old, new])| old != new).map(|(dst, _)| dst));
+    changed
 }

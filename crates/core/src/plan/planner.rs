@@ -89,11 +89,13 @@ impl Planner {
         &self.config
     }
 
-    /// The addresses of peers that the host view has no lookup for; part of what [`super::lookup_targets`] names. Peers
+    /// The addresses that the host view has no lookup for; part of what [`super::lookup_targets`] names. Peers
     /// that they belong to count as unreachable: look the addresses up and hand them to [`Planner::set_lookups`] before
     /// the changes are applied.
     pub fn missing_lookups(&self) -> BTreeSet<IpAddr> {
-        self.missing_lookups.iter().map(|(address, _)| *address).collect()
+        let uplink = lookup::uplink_target(&self.config);
+        let missing = uplink.filter(|address| !self.host.lookups.contains_key(address));
+        self.missing_lookups.iter().map(|(address, _)| *address).chain(missing).collect()
     }
 
     /// Takes in another view of the cluster.
@@ -151,7 +153,7 @@ impl Planner {
         for address in lookup::changed_addresses((&former, &former_index), (&self.host, &self.index)) {
             dirty.extend(self.claims.owner_of_address(address).cloned());
         }
-        for cidr in lookup::changed_destinations(&former.routes, &self.host.routes) {
+        for cidr in lookup::changed_destinations(&former, &self.host) {
             dirty.extend(self.claims.overlapping(cidr).map(|(_, who)| who.node.clone()));
         }
         self.missing_lookups =
@@ -164,6 +166,7 @@ impl Planner {
     /// Takes in lookups of addresses, beside those in the host view.
     pub fn set_lookups(&mut self, lookups: impl IntoIterator<Item = (IpAddr, Lookup)>) -> Touched {
         let mut dirty = BTreeSet::new();
+        let mut uplink = false;
         for (address, lookup) in lookups {
             let of_address = (address, NodeName::lowest())..;
             let waiting =
@@ -173,10 +176,11 @@ impl Planner {
             }
             if self.host.lookups.insert(address, lookup) != Some(lookup) {
                 dirty.extend(self.claims.owner_of_address(address).cloned());
+                uplink |= lookup::uplink_target(&self.config) == Some(address);
             }
         }
         let mut touched = Touched::default();
-        self.replan(dirty, false, &mut touched);
+        self.replan(dirty, uplink, &mut touched);
         touched
     }
 
