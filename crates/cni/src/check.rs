@@ -64,9 +64,8 @@ pub fn link(rtnl: &mut Rtnl, expected: &Interface) -> Result<LinkInfo, CniError>
 ///
 /// When something differs.
 pub fn pod(netns: &Namespace, expected: &Interface, result: &AddResult) -> Result<LinkInfo, CniError> {
-    let inside = netns.run(|| {
-        let mut rtnl =
-            Rtnl::open().map_err(|error| CniError::caused("can't open a netlink socket", &error))?;
+    crate::pod::inside(netns, || {
+        let mut rtnl = crate::pod::open_host()?;
         let found = link(&mut rtnl, expected)?;
         if found.kind != "veth" {
             return Err(CniError::failed(format!("Container interface {} not of type veth", found.name)));
@@ -74,8 +73,7 @@ pub fn pod(netns: &Namespace, expected: &Interface, result: &AddResult) -> Resul
         addresses(&mut rtnl, &found, result)?;
         routes(&mut rtnl, &result.routes)?;
         Ok(found)
-    });
-    inside.map_err(|error| CniError::caused("can't enter the pod's namespace", &error))?
+    })
 }
 
 fn addresses(rtnl: &mut Rtnl, link: &LinkInfo, result: &AddResult) -> Result<(), CniError> {

@@ -1,11 +1,8 @@
 //! The `loopback` plugin: raises the pod's `lo`.
 
-use std::os::fd::AsFd;
-
 use hopwise_core::name::LinkName;
 use hopwise_kernel::netlink::NetlinkError;
-use hopwise_kernel::netns::Namespace;
-use hopwise_kernel::rtnl::{LinkInfo, Rtnl};
+use hopwise_kernel::rtnl::LinkInfo;
 
 use crate::plugin::{Invocation, Plugin};
 use crate::pod;
@@ -20,9 +17,10 @@ pub struct Loopback;
 impl Plugin for Loopback {
     fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
         let netns = pod::open_namespace(&invocation.request)?;
-        let addresses = inside(&netns, |rtnl| {
+        let addresses = pod::inside(&netns, || {
+            let mut rtnl = pod::open_host()?;
             rtnl.set_up(LO).map_err(|error| failed(&error))?;
-            let lo = pod::link(rtnl, LO)?;
+            let lo = pod::link(&mut rtnl, LO)?;
             rtnl.addresses(lo.index).map_err(|error| failed(&error))
         })?;
         if let Some(other) = addresses.iter().find(|held| !held.address.is_loopback()) {
@@ -51,23 +49,18 @@ impl Plugin for Loopback {
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
         match pod::open_what_is_left(&invocation.request)? {
-            Some(netns) => inside(&netns, |rtnl| rtnl.set_down(LO).map_err(|error| failed(&error))),
+            Some(netns) => pod::open_in(&netns)?.set_down(LO).map_err(|error| failed(&error)),
             None => Ok(()),
         }
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {
         let netns = pod::open_namespace(&invocation.request)?;
-        let lo: LinkInfo = inside(&netns, |rtnl| pod::link(rtnl, LO))?;
+        let lo: LinkInfo = pod::link(&mut pod::open_in(&netns)?, LO)?;
         if lo.up { Ok(()) } else { Err(CniError::failed("loopback interface is down")) }
     }
 }
 
 fn failed(error: &NetlinkError) -> CniError {
     CniError::caused("can't configure the pod's loopback link", error)
-}
-
-fn inside<T>(netns: &Namespace, body: impl FnOnce(&mut Rtnl) -> Result<T, CniError>) -> Result<T, CniError> {
-    let mut rtnl = Rtnl::open_in(netns.as_fd()).map_err(|error| failed(&error))?;
-    body(&mut rtnl)
 }

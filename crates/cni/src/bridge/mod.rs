@@ -46,12 +46,7 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
-        let Invocation { request, config } = invocation;
-        let mut errors = Vec::new();
-        errors.extend(pod::delete_link(request).err());
-        // Even if the link could not be deleted: addresses that are never released run out.
-        errors.extend(Ipam::load(config, request).and_then(|ipam| pod::release(invocation, &ipam)).err());
-        CniError::collect(errors)
+        pod::detach(invocation)
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {

@@ -1,12 +1,10 @@
 //! GC of what plugins that attach pods share.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use hopwise_core::name::LinkName;
 use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::netns::Namespace;
-use hopwise_kernel::rtnl::Rtnl;
 
 use super::is_own;
 use crate::ipam::Ipam;
@@ -46,7 +44,7 @@ fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
     let failed = |error: NetlinkError| CniError::caused(what(), &error);
     let Ok(namespace) = Namespace::open(path) else { return Ok(()) };
     let Ok(name) = leftover.ifname.parse::<LinkName>() else { return Ok(()) };
-    let mut inside = Rtnl::open_in(namespace.as_fd()).map_err(failed)?;
+    let mut inside = super::open_in(&namespace)?;
     let Some(link) = inside.link_by_name(name).map_err(failed)? else { return Ok(()) };
     let addresses = inside.addresses(link.index).map_err(failed)?;
     if link.kind != "veth" || !addresses.iter().any(|held| held.address == leftover.address) {
