@@ -31,6 +31,7 @@ pub async fn follow(
         Stop,
     }
     let mut troubles = Vec::new();
+    let mut told = None;
     loop {
         let news = tokio::select! {
             () = stop.cancelled() => News::Stop,
@@ -40,7 +41,9 @@ pub async fn follow(
         match news {
             News::Event(event) => take_event(event, &inbox, &keeper, &mut troubles),
             News::Published => {
-                if let Some(data) = published.borrow_and_update().node_data.clone() {
+                let data = published.borrow_and_update().node_data.clone();
+                if let Some(data) = data.filter(|data| told.as_ref() != Some(data)) {
+                    told = Some(data.clone());
                     store.publish(data);
                 }
             }

@@ -147,7 +147,7 @@ fn load_saved_view(options: &AgentOptions, inbox: &Inbox) -> Option<SourcedView>
         Ok(view) => view.map(|view| SourcedView {
             view: Arc::new(view),
             source: ViewSource::Saved,
-            current_until: None,
+            current_until: saved::path(&options.state_dir).metadata().and_then(|file| file.modified()).ok(),
         }),
         Err(error) => {
             let evidence = format!("{:#}", anyhow::Error::new(error));

@@ -54,6 +54,9 @@ use pace::Pace;
 use refresh::Stale;
 use view::ViewInUse;
 
+/// The pause after notifications could not be read.
+const REST_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
 /// For so many events the memory is kept for the next ones.
 const EVENTS_KEPT: usize = 256;
 
@@ -171,7 +174,12 @@ impl<N: Network> Reconciler<N> {
                 self.parts.metrics.overruns.inc();
                 self.stale.everything();
             }
-            Err(error) => self.reading_failed(&error),
+            Err(error) => {
+                self.stale.everything();
+                self.reading_failed(&error);
+                // A socket that fails is readable all the time: don't spin.
+                std::thread::sleep(REST_AFTER_FAILURE);
+            }
         }
         for event in events.drain(..) {
             // What names no object is read before it is compared; what names one is recorded.
@@ -227,6 +235,8 @@ impl<N: Network> Reconciler<N> {
             self.parts.metrics.full_checks.inc();
             self.stale.full_check = true;
             self.stale.everything();
+            // Nobody tells of changes of iptables-legacy.
+            self.stale.netfilter_at = Some(now);
         }
     }
 }

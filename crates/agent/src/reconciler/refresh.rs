@@ -60,7 +60,7 @@ impl Stale {
         }
     }
 
-    /// Everything but foreign netfilter rules, whose reading is the slowest and which lose no notification of ours.
+    /// Everything but foreign netfilter rules, whose reading is the slowest and where no object of ours goes missing.
     pub fn everything(&mut self) {
         self.host = true;
         self.observed = true;
@@ -104,10 +104,7 @@ impl<N: Network> Reconciler<N> {
                     self.notes.remove(READING);
                 }
             }
-            Err(error) => {
-                self.stale.retry_at = Some(Instant::now() + RETRY_READING);
-                self.reading_failed(&error);
-            }
+            Err(error) => self.reading_failed(&error),
         }
     }
 
@@ -211,6 +208,7 @@ impl<N: Network> Reconciler<N> {
 
     /// Keeps a note of a reading that failed; it is tried again soon.
     pub(super) fn reading_failed(&mut self, error: &NetworkError) {
+        self.stale.retry_at = Some(Instant::now() + RETRY_READING);
         let evidence = format!("{error}: {}", source_chain(error));
         tracing::warn!("{evidence}");
         self.notes.insert(

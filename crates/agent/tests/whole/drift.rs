@@ -1,7 +1,12 @@
 //! Each kind of owned object is put back when somebody deletes or alters it, because the kernel tells.
 
+use std::time::{Duration, Instant};
+
+use hopwise_core::diff::Changes;
 use hopwise_core::host::SysctlKey;
+use hopwise_core::object::RouteKey;
 use hopwise_core::observed::Observed;
+use hopwise_kernel::kernel::Kernel;
 
 use super::support::{Cluster, Inventory, Node, wait_until};
 
@@ -140,4 +145,75 @@ fn netfilter_and_sysctls() {
     heals(node, "sysctl", "echo 0 > /proc/sys/net/ipv4/ip_forward");
     heals(node, "sysctl", "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding");
     heals(node, "sysctl", "echo 1 > /proc/sys/net/ipv4/conf/hopwise-vx4/rp_filter");
+}
+
+#[test]
+fn accepts_in_a_forward_chain_that_drops() {
+    let cluster = cluster();
+    let node = cluster.node(1);
+    for iptables in ["iptables-nft", "ip6tables-nft"] {
+        node.sh(&format!("{iptables} -A FORWARD -j RETURN; {iptables} -P FORWARD DROP"));
+        let accepts = || node.sh(&format!("{iptables} -S FORWARD"));
+        let first_are_ours =
+            |rules: &str| rules.lines().skip(1).take(2).all(|rule| rule.contains("hopwise pod forwarding"));
+        wait_until("accepts in first place", || {
+            let rules = accepts();
+            if first_are_ours(&rules) && rules.ends_with("-A FORWARD -j RETURN\n") {
+                Ok(())
+            } else {
+                Err(rules)
+            }
+        });
+        let before = accepts();
+        for damage in [
+            "-F FORWARD; IPT -A FORWARD -j RETURN",
+            "-I FORWARD -i nowhere -j DROP; IPT -D FORWARD -i nowhere -j DROP",
+            "-D FORWARD 1",
+        ] {
+            node.sh(&format!("{iptables} {}", damage.replace("IPT", iptables)));
+            wait_until(&format!("{iptables} {damage} is undone"), || {
+                let rules = accepts();
+                if rules == before { Ok(()) } else { Err(rules) }
+            });
+        }
+        node.sh(&format!("{iptables} -P FORWARD ACCEPT"));
+        wait_until("accepts are taken out when they are not needed", || {
+            let rules = accepts();
+            if rules.contains("hopwise") { Err(rules) } else { Ok(()) }
+        });
+    }
+}
+
+#[test]
+fn a_fight_is_noted_and_does_not_spin() {
+    let cluster = cluster();
+    let node = cluster.node(1);
+    let before = node.repairs("route");
+    let spent = node.cpu();
+    let until = Instant::now() + Duration::from_secs(3);
+    node.namespace
+        .run(|| {
+            let mut kernel = Kernel::open().unwrap();
+            let dst = "10.244.2.0/24".parse().unwrap();
+            let route = RouteKey { table: 100, dst, metric: 0 };
+            let changes = Changes { routes_delete: vec![route], ..Changes::default() };
+            while Instant::now() < until {
+                // A refusal says that it isn't there at the moment.
+                let _ = kernel.apply(&changes);
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        })
+        .unwrap();
+    let spent = node.cpu() - spent;
+    let repairs = node.repairs("route") - before;
+    println!("{repairs} repairs and {spent:?} of CPU time in 3 s of fighting");
+    assert!((10..=270).contains(&repairs), "{repairs}");
+    assert!(spent < Duration::from_millis(600), "{spent:?}");
+    assert!(
+        node.notes().contains(&("contention".into(), "route 10.244.2.0/24 table 100".into())),
+        "{:?}",
+        node.notes()
+    );
+    node.wait_ready();
+    node.wait_settled();
 }

@@ -216,6 +216,16 @@ impl Node {
         agent.wait().unwrap();
     }
 
+    /// CPU time of all threads of the agent so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.agent.as_ref().unwrap().id())).unwrap();
+        let nanoseconds = tasks.flatten().map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join(format!("node{}.log", self.n))).unwrap_or_default()
     }
