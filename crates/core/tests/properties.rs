@@ -231,8 +231,13 @@ mod drift {
         };
         let objects = stir.nexthops.iter().filter(|(_, object)| link_there(object));
         events.extend(objects.map(|(id, object)| Event::NextHop { id: *id, now: Some(*object) }));
-        let copies =
-            observed.nexthops.iter().map(|(id, object)| Event::NextHop { id: id ^ 0x40, now: Some(*object) });
+        // The same object once more, before or after the one in use.
+        let copies = observed.nexthops.iter().flat_map(|(id, object)| {
+            [id ^ 0x40, id.saturating_sub(0x10)].map(|copy| Event::NextHop { id: copy, now: Some(*object) })
+        });
+        let copies: Vec<Event> = copies
+            .filter(|event| !matches!(event, Event::NextHop { id, .. } if observed.nexthops.contains_key(id)))
+            .collect();
         events.extend(copies);
         events.extend(observed.neighbours.keys().map(|key| Event::Neighbour { key: *key, now: None }));
         events.extend(
