@@ -149,7 +149,7 @@ impl ViewKeeper {
 
     /// Saves what changes, when it has settled, until `stop`; then saves what is left.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>, stop: CancellationToken) {
-        // The saved view has been read, and is being applied.
+        // There may be a saved view, which took memory to read.
         self.changed.notify_one();
         while !stop.is_cancelled() {
             tokio::select! {
@@ -177,7 +177,7 @@ impl ViewKeeper {
         let keeper = self.clone();
         let saved = tokio::task::spawn_blocking(move || {
             let saved = keeper.save_now();
-            // Views, and the changes that they bring, are the one thing that takes much memory for a moment.
+            // Reading a view takes much memory for a moment.
             memory::trim();
             saved
         })

@@ -46,6 +46,7 @@ pub use linux::LinuxNetwork;
 pub use network::{Network, NetworkError};
 pub use report::{LastReport, Published};
 
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::options::Intervals;
 use crate::pulse::Pulse;
@@ -56,6 +57,11 @@ use view::ViewInUse;
 
 /// The pause after notifications could not be read.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// The full check takes at most one part in so many of a processor: with 5,000 peers it comes every 100 s, not 30 s.
+const FULL_CHECK_SHARE: u32 = 2000;
+/// However long it takes, this is the longest rest between two.
+const LONGEST_FULL_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// For so many events the memory is kept for the next ones.
 const EVENTS_KEPT: usize = 256;
@@ -104,6 +110,8 @@ pub struct Reconciler<N> {
     last_report: Option<LastReport>,
     /// Kept for its capacity.
     events: Vec<Event>,
+    /// Whether this turn took much memory for a moment.
+    trim: bool,
 }
 
 impl<N: Network> Reconciler<N> {
@@ -125,6 +133,7 @@ impl<N: Network> Reconciler<N> {
             failures: Vec::new(),
             last_report: None,
             events: Vec::new(),
+            trim: false,
         }
     }
 
@@ -158,8 +167,12 @@ impl<N: Network> Reconciler<N> {
         self.check_all_if_due(read_at);
         self.refresh(Instant::now());
         self.settle(read_at);
+        self.end_full_check();
         self.publish();
         self.answer(std::mem::take(&mut mail.questions));
+        if std::mem::take(&mut self.trim) {
+            memory::trim();
+        }
         true
     }
 
@@ -196,7 +209,8 @@ impl<N: Network> Reconciler<N> {
     /// Sleeps until there is news or something is due.
     fn wait(&self) {
         let now = Instant::now();
-        let timeout = self.next_due().saturating_duration_since(now);
+        // Never longer than what counts as a sign of life.
+        let timeout = self.next_due().saturating_duration_since(now).min(self.parts.intervals.full_check);
         if timeout.is_zero() {
             return;
         }
@@ -233,10 +247,25 @@ impl<N: Network> Reconciler<N> {
         self.pace.forget_quiet(now);
         if self.planner.is_some() {
             self.parts.metrics.full_checks.inc();
-            self.stale.full_check = true;
+            self.stale.full_check = Some(cpu_time());
             self.stale.everything();
             // Nobody tells of changes of iptables-legacy.
             self.stale.netfilter_at = Some(now);
         }
     }
+
+    /// Takes note of the end of a full check, and puts off the next one if it took long.
+    fn end_full_check(&mut self) {
+        let Some(began) = self.stale.full_check.filter(|_| !self.stale.observed) else { return };
+        self.stale.full_check = None;
+        let rest = (cpu_time().saturating_sub(began) * FULL_CHECK_SHARE).min(LONGEST_FULL_CHECK_INTERVAL);
+        self.full_check_at = self.full_check_at.max(Instant::now() + rest);
+    }
+}
+
+/// CPU time of this thread: what a busy machine takes from us is no reason to rest.
+fn cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
 }

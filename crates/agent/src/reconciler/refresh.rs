@@ -37,8 +37,8 @@ pub(super) struct Stale {
     pub sysctls: bool,
     /// Foreign netfilter rules, at that time.
     pub netfilter_at: Option<Instant>,
-    /// Whether the reading is the slow full check.
-    pub full_check: bool,
+    /// The CPU time of this thread at the beginning of the slow full check that the reading is.
+    pub full_check: Option<Duration>,
     /// `host` and `observed` are not read again before.
     pub not_before: Instant,
     /// Nothing is read again before, since the last reading failed.
@@ -54,7 +54,7 @@ impl Stale {
             table: false,
             sysctls: false,
             netfilter_at: None,
-            full_check: false,
+            full_check: None,
             not_before: now,
             retry_at: None,
         }
@@ -151,11 +151,15 @@ impl<N: Network> Reconciler<N> {
     /// Reads everything of ours.
     pub(super) fn read_observed(&mut self) -> Result<(), NetworkError> {
         let Some(planner) = &self.planner else { return Ok(()) };
-        self.observed = self.network.observe(&plan::sysctl_keys(planner.host()))?;
+        let now = self.network.observe(&plan::sysctl_keys(planner.host()))?;
         self.stale.observed = false;
         self.stale.table = false;
         self.stale.sysctls = false;
-        self.drift = Touched { everything: true, ..Touched::default() };
+        // What was known has been compared, or waits in `drift`, `planned` or `pace`.
+        if now != self.observed {
+            self.observed = now;
+            self.drift = Touched { everything: true, ..Touched::default() };
+        }
         Ok(())
     }
 

@@ -13,6 +13,8 @@ use super::{Network, Reconciler};
 
 /// How often in a row a difference is looked for and applied before the rest of the loop gets its turn.
 const ROUNDS: usize = 4;
+/// From this many changes at once on, the memory that they took is given back afterwards.
+const LARGE: usize = 1000;
 /// So many repaired objects are named in the log; a link that comes back brings thousands.
 const LOGGED: u64 = 20;
 
@@ -82,7 +84,7 @@ impl<N: Network> Reconciler<N> {
     }
 
     fn count_findings(&mut self, changes: &Changes) {
-        if !std::mem::take(&mut self.stale.full_check) {
+        if self.stale.full_check.is_none() {
             return;
         }
         self.parts.metrics.full_check_findings.inc_by(changes.len() as u64);
@@ -96,6 +98,7 @@ impl<N: Network> Reconciler<N> {
     }
 
     fn apply(&mut self, changes: &Changes, drift: &Touched, planned: &Touched, read_at: Instant) {
+        self.trim |= changes.len() > LARGE;
         self.remember_sysctls(changes);
         let report = self.network.apply(changes);
         let done = Instant::now();

@@ -174,6 +174,9 @@ fn the_full_check_finds_what_nobody_told() {
     rig.reconciler.full_check_at = Instant::now();
     rig.turn();
     assert_eq!((rig.metrics.full_checks.get(), rig.metrics.full_check_findings.get()), (2, 1));
+    network.world().apply(&Changes { routes_delete: vec![key(2)], ..Changes::default() });
+    rig.turn();
+    assert_eq!(rig.metrics.full_check_findings.get(), 1, "drift that was told is no finding");
 }
 
 #[test]
