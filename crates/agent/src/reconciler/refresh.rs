@@ -11,10 +11,10 @@ use hopwise_core::observed::Event;
 use hopwise_core::plan;
 
 use super::view::interest;
-use super::{Network, NetworkError, Reconciler};
+use super::{Network, NetworkError, Reconciler, cpu_time};
 
-/// Reading the whole host may take this part of the time, the rest being left to everything else: links come and go with
-/// every pod.
+/// After reading the whole host, the pause before it is read again is so many times the CPU time that it took: links come
+/// and go with every pod.
 const IDLE_TIMES: u32 = 4;
 /// However long a reading took, the next one never waits longer for that reason.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -110,13 +110,14 @@ impl<N: Network> Reconciler<N> {
 
     fn refresh_now(&mut self, now: Instant) -> Result<(), NetworkError> {
         if (self.stale.host || self.stale.observed) && now >= self.stale.not_before {
+            let began = cpu_time();
             if self.stale.host {
                 self.read_host()?;
             }
             if self.stale.observed {
                 self.read_observed()?;
             }
-            let pause = (now.elapsed() * IDLE_TIMES).min(LONGEST_PAUSE);
+            let pause = (cpu_time().saturating_sub(began) * IDLE_TIMES).min(LONGEST_PAUSE);
             self.stale.not_before = Instant::now() + pause;
         }
         if self.stale.table {
