@@ -17,7 +17,7 @@ pub fn run() -> Result<()> {
         );
     }
     let start = Instant::now();
-    println!("building (the first time takes a minute or two)");
+    println!("building (the first time takes a few minutes)");
     let built = artifacts::build(Profile::Lab)?;
     println!("built in {:.1} s\n", start.elapsed().as_secs_f64());
     let mut demo = Command::new(&built.hopwise);
