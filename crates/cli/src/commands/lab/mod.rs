@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use hopwise_lab::{Lab, LabName, UpOptions};
 
-use crate::exit::{Exit, Failure, Hint};
+use crate::exit::{Exit, Failure};
 use crate::output::{Format, print_text};
 
 /// Shown by `--help`.
@@ -195,8 +195,8 @@ impl UpCommand {
     fn run(self) -> Result<Exit, Failure> {
         let options = self.make.options(self.name.name);
         let name = options.name.clone();
-        let lab = progress::shown(|progress| hopwise_lab::up(&options, progress))
-            .hint("hopwise lab up --help lists the built-in topologies; docs/lab.md describes the file")?;
+        // What goes wrong here says itself what to do about it.
+        let lab = progress::shown(|progress| hopwise_lab::up(&options, progress))?;
         print_text(&lab.status()?.table())?;
         let flag = if name == LabName::default() { String::new() } else { format!(" --name {name}") };
         print_text(&format!(
