@@ -32,8 +32,7 @@ fn inventory(n: u32) -> String {
 
 fn boot(n: u32, runs: usize, idle_seconds: u64) {
     println!("# {n} peers, each its own gateway");
-    let flags = ["--full-check-interval", "30s"];
-    let mut agent = Agent::start(&inventory(n), &flags);
+    let mut agent = Agent::start(&inventory(n), &[]);
     agent.wait_ready(Duration::from_secs(60));
     wait_saved(&agent);
     println!("agent, settled: RSS {} KiB, peak {} KiB", agent.memory_kib("VmRSS"), agent.memory_kib("VmHWM"));
@@ -55,7 +54,7 @@ fn boot(n: u32, runs: usize, idle_seconds: u64) {
         let report = kernel.apply(&diff(&observed, &Desired::default()));
         assert!(report.errors.is_empty(), "{:?}", report.errors.first());
         let start = Instant::now();
-        agent.restart(&flags);
+        agent.restart(&[]);
         samples.add(wait_routes(&mut kernel, n as usize, start));
     }
     samples.print("process start to last route, from the saved view", None);

@@ -85,14 +85,12 @@ impl Agent {
         line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("a number")
     }
 
-    /// CPU time of all its threads so far.
+    /// CPU time of all its threads so far, ended ones included.
     pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the agent runs");
-        let nanoseconds = tasks.flatten().map(|task| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            text.split_whitespace().next().and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        let pid = nix::unistd::Pid::from_raw(self.pid() as i32);
+        let clock = nix::time::clock_getcpuclockid(pid).expect("the agent runs");
+        let now = nix::time::clock_gettime(clock).expect("every process has a clock");
+        Duration::new(now.tv_sec() as u64, now.tv_nsec() as u32)
     }
 }
 

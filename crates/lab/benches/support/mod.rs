@@ -111,7 +111,8 @@ pub fn cluster(n_peers: u32) -> ClusterView {
     let nodes = (0..=n_peers).map(node);
     ClusterView {
         networks: ClusterNetworks {
-            pods: vec!["11.0.0.0/8".parse().expect("a CIDR")],
+            // Room for more than 65,536 nodes.
+            pods: ["11.0.0.0/8", "12.0.0.0/8"].map(|cidr| cidr.parse().expect("a CIDR")).into(),
             services: vec!["172.30.0.0/16".parse().expect("a CIDR")],
             nodes: vec!["10.0.0.0/8".parse().expect("a CIDR")],
             fabric: Vec::new(),
