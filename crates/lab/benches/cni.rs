@@ -114,7 +114,7 @@ fn measure(plugins: &Path, case: &Case, rounds: usize, dir: &Path) -> Measured {
         let a_second = |command: &str| {
             let start = Instant::now();
             std::thread::scope(|scope| {
-                (0..AT_ONCE).for_each(|n| drop(scope.spawn(move || call(command, n))))
+                (0..AT_ONCE).for_each(|n| drop(scope.spawn(move || call(command, n))));
             });
             AT_ONCE as f64 / start.elapsed().as_secs_f64()
         };
