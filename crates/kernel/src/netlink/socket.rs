@@ -133,8 +133,7 @@ impl Socket {
         while first < batch.starts.len() {
             let last = chunk_end(batch, first);
             let first_seq = self.stamp(batch, first..last, true);
-            let range = batch.starts[first]..batch.starts.get(last).copied().unwrap_or(batch.bytes.len());
-            self.send(&batch.bytes[range])?;
+            self.send(datagram(batch, first..last))?;
             self.collect_verdicts(first_seq, &mut verdicts[first..last])?;
             first = last;
         }
@@ -212,8 +211,7 @@ impl Socket {
         while first < batch.starts.len() {
             let last = chunk_end(batch, first);
             let first_seq = self.stamp(batch, first..last, false);
-            let range = batch.starts[first]..batch.starts.get(last).copied().unwrap_or(batch.bytes.len());
-            self.send(&batch.bytes[range])?;
+            self.send(datagram(batch, first..last))?;
             let mut open = last - first;
             while open > 0 {
                 self.receive()?;
@@ -357,6 +355,12 @@ impl AsFd for Socket {
         // SAFETY: the descriptor is open for as long as `self.inner`, which the result borrows.
         unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
     }
+}
+
+/// The bytes of some messages of a batch.
+fn datagram(batch: &Batch, messages: std::ops::Range<usize>) -> &[u8] {
+    let end = batch.starts.get(messages.end).copied().unwrap_or(batch.bytes.len());
+    &batch.bytes[batch.starts[messages.start]..end]
 }
 
 fn chunk_end(batch: &Batch, first: usize) -> usize {
