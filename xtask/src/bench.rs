@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::artifacts::Profile;
-use crate::{artifacts, tools};
+use crate::{artifacts, peers, tools};
 
 /// Runs the named benches, or all.
 pub fn run(names: &[&str]) -> Result<()> {
@@ -12,10 +12,15 @@ pub fn run(names: &[&str]) -> Result<()> {
         bail!("there is no bench {unknown:?}; there are: {}", there.join(", "));
     }
     let built = artifacts::build(Profile::Release)?;
+    let peers = peers::prepare();
+    for (name, why) in &peers.missing {
+        println!("peer {name} can't be had: {why}");
+    }
     for bench in there.iter().filter(|bench| names.is_empty() || names.contains(&bench.as_str())) {
         println!("\n== bench {bench}");
         let mut cargo = tools::cargo();
         built.export(&mut cargo);
+        peers.export(&mut cargo);
         tools::run(cargo.args(["bench", "--quiet", "--package", "hopwise-lab", "--bench", bench]))?;
     }
     Ok(())

@@ -1,10 +1,11 @@
-//! The project's own commands, the same for people and for CI: `cargo xtask demo|test|bench|ci`.
+//! The project's own commands, the same for people and for CI: `cargo xtask demo|test|bench|peers|ci`.
 //!
 //! Arguments are read by hand and there is no async: this crate is built before anything else happens, by everybody.
 
 mod artifacts;
 mod bench;
 mod demo;
+mod peers;
 mod test;
 mod tools;
 
@@ -18,6 +19,7 @@ Usage: cargo xtask COMMAND
   demo               Builds, then shows three nodes with two pods each reach each other, and heal
   test [--no-fuzz]   Runs everything that CI runs: format, lints, docs, all tests, fuzz targets, the demo
   bench [NAME...]    Runs the benches that need network namespaces, all or those named
+  peers              Builds the programs that tests compare with, and prints what to export to run single tests
   ci                 What .ci/run calls: the same as test
   help               Shows this text
 
@@ -42,6 +44,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["test"] | ["ci"] => test::run(&test::Options { fuzz: true }),
         ["test", "--no-fuzz"] => test::run(&test::Options { fuzz: false }),
         ["bench", names @ ..] => bench::run(names),
+        ["peers"] => peers::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::artifacts::Profile;
-use crate::{artifacts, tools};
+use crate::{artifacts, peers, tools};
 use libtest::Totals;
 use summary::{Outcome, Summary};
 
@@ -35,13 +35,20 @@ pub fn run(options: &Options) -> Result<()> {
     tools::install_missing(&PROGRAMS)?;
     let privileges = suites::Privileges::find()?;
     let mut summary = Summary::default();
+    // Beside the lints, whose last crates keep one core idle.
+    let peers = std::thread::spawn(peers::prepare);
 
     suites::format(&mut summary);
     suites::clippy(&mut summary);
     suites::docs(&mut summary);
-    match artifacts::build(Profile::Lab) {
+    let built = artifacts::build(Profile::Lab);
+    let peers = peers.join().unwrap_or_default();
+    for (name, why) in &peers.missing {
+        summary.not_run(&format!("peer {name}"), &format!("{why}; tests that need it fail"));
+    }
+    match built {
         Ok(built) => {
-            suites::tests(&mut summary, &built, privileges);
+            suites::tests(&mut summary, &suites::Beside { built: &built, peers: &peers, privileges });
             suites::doc_tests(&mut summary, &built);
             suites::demo(&mut summary, &built);
         }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::libtest::{self, Totals};
 use super::summary::{Outcome, Summary};
 use crate::artifacts::Artifacts;
+use crate::peers::Peers;
 use crate::tools;
 
 /// How long each fuzz target runs, in seconds. CI is to notice a parser that panics at once; longer runs are done by hand.
@@ -95,9 +96,20 @@ pub fn docs(summary: &mut Summary) {
     single(summary, "docs", &mut command);
 }
 
+/// What test binaries get beside themselves.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Our own binaries.
+    pub built: &'a Artifacts,
+    /// Others' binaries.
+    pub peers: &'a Peers,
+    /// The right to make network namespaces.
+    pub privileges: Privileges,
+}
+
 /// Unit, property and namespace tests of every package, and the lab's tests of whole networks: a suite for each package,
 /// and one for each of its test files that runs real binaries.
-pub fn tests(summary: &mut Summary, built: &Artifacts, privileges: Privileges) {
+pub fn tests(summary: &mut Summary, beside: &Beside<'_>) {
     let start = Instant::now();
     let binaries = match build_tests() {
         Ok(binaries) => binaries,
@@ -118,8 +130,9 @@ pub fn tests(summary: &mut Summary, built: &Artifacts, privileges: Privileges) {
         let mut totals = Totals::default();
         let mut remark = None;
         for binary in &binaries {
-            let mut command = privileges.command(&binary.executable);
-            built.export(&mut command);
+            let mut command = beside.privileges.command(&binary.executable);
+            beside.built.export(&mut command);
+            beside.peers.export(&mut command);
             command.current_dir(&binary.package_dir).env("CARGO_MANIFEST_DIR", &binary.package_dir);
             match run_libtest(&mut command) {
                 Ok(counted) => totals += counted,
