@@ -1,9 +1,8 @@
 //! ADD and DEL of the plugin, from exec to exit, beside the reference plugins (v1.9.1) in the same run, one at a time and 32
 //! at once.
 //!
-//! The reference plugins come from `HOPWISE_REFERENCE_CNI` (a folder that holds `bridge`, `ptp` and `host-local`); without
-//! it they are built with Go, as tools of a small module in the cache folder. Without either, the bench fails: a figure of
-//! ours alone says nothing.
+//! The reference plugins come from `HOPWISE_REFERENCE_CNI`, a folder that holds `bridge`, `ptp` and `host-local`. Without
+//! them the bench fails: a figure of ours alone says nothing.
 
 mod support;
 
@@ -17,8 +16,6 @@ use hopwise_kernel::netns::{Namespace, in_new_namespace};
 use support::Samples;
 
 const AT_ONCE: usize = 32;
-const REFERENCE: &str = "github.com/containernetworking/plugins";
-const REFERENCE_VERSION: &str = "v1.9.1";
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
@@ -166,33 +163,6 @@ fn our_plugins(dir: &Path) -> PathBuf {
 }
 
 fn reference_plugins() -> PathBuf {
-    if let Some(folder) = std::env::var_os("HOPWISE_REFERENCE_CNI") {
-        return folder.into();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let dir = cache.expect("HOME is set").join("hopwise/reference-cni").join(REFERENCE_VERSION);
-    let bin = dir.join("bin");
-    if !bin.join("host-local").exists() {
-        println!("building the reference plugins {REFERENCE_VERSION} with Go in {}", dir.display());
-        std::fs::create_dir_all(&bin).expect("a cache folder");
-        let go = |arguments: &[&str]| {
-            let status = Command::new("go").args(arguments).current_dir(&dir).status();
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "`go {}` failed; install Go, or set HOPWISE_REFERENCE_CNI",
-                arguments.join(" ")
-            );
-        };
-        let _ = std::fs::remove_file(dir.join("go.mod"));
-        go(&["mod", "init", "reference"]);
-        for plugin in ["main/bridge", "main/ptp", "ipam/host-local"] {
-            let path = format!("{REFERENCE}/plugins/{plugin}");
-            go(&["get", "-tool", &format!("{path}@{REFERENCE_VERSION}")]);
-            let name = plugin.rsplit('/').next().unwrap_or(plugin);
-            go(&["build", "-o", &format!("bin/{name}"), &path]);
-        }
-    }
-    bin
+    let folder = std::env::var_os("HOPWISE_REFERENCE_CNI");
+    folder.expect("HOPWISE_REFERENCE_CNI names the reference plugins' folder; run `cargo xtask bench`").into()
 }

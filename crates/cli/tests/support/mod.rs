@@ -33,11 +33,25 @@ impl Node {
             let node = Node { dir: tempfile::tempdir().unwrap() };
             std::fs::write(node.path("net.yaml"), INVENTORY).unwrap();
             node.ip("link add eth0 type veth peer name wire");
+            for link in ["eth0", "wire"] {
+                // Duplicate address detection would go on, and change what is compared, while a test runs.
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/accept_dad"), "0").unwrap();
+            }
             node.ip("link set wire up");
             node.ip("link set eth0 up");
             node.ip("address add 192.168.0.1/24 dev eth0");
+            node.wait_settled();
             test(&node);
         });
+    }
+
+    /// Waits until the kernel has noticed that both links have a carrier, which it does apart from what raised them.
+    fn wait_settled(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while text("ip", &["link"]).matches("state UP").count() < 2 {
+            assert!(Instant::now() < deadline, "the links do not come up:\n{}", text("ip", &["link"]));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A path in the node's own folder.
