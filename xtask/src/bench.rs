@@ -5,8 +5,12 @@ use anyhow::{Context, Result, bail};
 use crate::artifacts::Profile;
 use crate::{artifacts, peers, tools};
 
-/// Runs the named benches, or all.
-pub fn run(names: &[&str]) -> Result<()> {
+/// Runs the named benches, or all; words after `--` go to the benches.
+pub fn run(words: &[&str]) -> Result<()> {
+    let (names, arguments) = match words.iter().position(|word| *word == "--") {
+        Some(at) => (&words[..at], &words[at..]),
+        None => (words, &[][..]),
+    };
     let there = benches()?;
     if let Some(unknown) = names.iter().find(|name| !there.iter().any(|bench| bench == *name)) {
         bail!("there is no bench {unknown:?}; there are: {}", there.join(", "));
@@ -21,7 +25,9 @@ pub fn run(names: &[&str]) -> Result<()> {
         let mut cargo = tools::cargo();
         built.export(&mut cargo);
         peers.export(&mut cargo);
-        tools::run(cargo.args(["bench", "--quiet", "--package", "hopwise-lab", "--bench", bench]))?;
+        tools::run(
+            cargo.args(["bench", "--quiet", "--package", "hopwise-lab", "--bench", bench]).args(arguments),
+        )?;
     }
     Ok(())
 }

@@ -18,7 +18,8 @@ Usage: cargo xtask COMMAND
 
   demo               Builds, then shows three nodes with two pods each reach each other, and heal
   test [--no-fuzz]   Runs everything that CI runs: format, lints, docs, all tests, fuzz targets, the demo
-  bench [NAME...]    Runs the benches that need network namespaces, all or those named
+  bench [NAME...] [-- ARGUMENT...]
+                     Runs the benches that need network namespaces, all or those named; --quick is for a first look
   peers              Builds the programs that tests compare with, and prints what to export to run single tests
   ci                 What .ci/run calls: the same as test
   help               Shows this text

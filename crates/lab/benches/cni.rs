@@ -1,34 +1,53 @@
-//! ADD and DEL of the plugin, from exec to exit, beside the reference plugins (v1.9.1) in the same run, one at a time and 32
-//! at once.
+//! ADD and DEL of the plugin, from exec to exit, beside the reference plugins (v1.9.1) in the same run: one at a time and 32
+//! at once. Rounds of both alternate in blocks, so that what else the machine does hits both alike.
+//!
+//! Before them stand the floors: what the kernel itself takes for a pod's link, in this process and without any other, and
+//! what a process costs that does nothing.
 //!
 //! The reference plugins come from `HOPWISE_REFERENCE_CNI`, a folder that holds `bridge`, `ptp` and `host-local`. Without
 //! them the bench fails: a figure of ours alone says nothing.
+//!
+//! `--quick` makes few rounds; other arguments are words that a case's name must contain.
 
 mod support;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use hopwise_kernel::netns::{Namespace, in_new_namespace};
+use hopwise_core::name::LinkName;
+use hopwise_kernel::netns::Namespace;
+use hopwise_kernel::rtnl::{AddressSpec, BridgeSpec, Requests, RouteSpec, Rtnl, VethSpec};
 
 use support::Samples;
 
 const AT_ONCE: usize = 32;
+/// Rounds of one side before the other side's turn.
+const BLOCK: usize = 10;
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let rounds = if quick { 3 } else { 100 };
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let quick = arguments.iter().any(|word| word == "--quick");
+    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
+    let (rounds, bursts) = if quick { (BLOCK, 1) } else { (100, 10) };
     let dir = tempfile::tempdir().expect("a directory");
-    let ours = our_plugins(dir.path());
-    let reference = reference_plugins();
-    for case in cases() {
-        println!("\n# {}, {rounds} rounds one at a time, then {AT_ONCE} at once", case.what);
-        let base = measure(&reference, &case, rounds, dir.path());
-        let mine = measure(&ours, &case, rounds, dir.path());
-        base.print("reference", None);
-        mine.print("hopwise-cni", Some(&base));
+    let binaries = [("reference", reference_plugins()), ("hopwise-cni", our_plugins(dir.path()))];
+    floors(rounds, &binaries);
+    for case in cases().iter().filter(|case| words.iter().all(|word| case.what.contains(word.as_str()))) {
+        println!("\n# {}: {rounds} rounds one at a time, {bursts} of {AT_ONCE} at once", case.what);
+        let mut sides: Vec<Side> =
+            binaries.iter().map(|(who, plugins)| Side::new(who, plugins, case, dir.path())).collect();
+        for _ in 0..rounds / BLOCK {
+            sides.iter_mut().for_each(Side::one_at_a_time);
+        }
+        for _ in 0..bursts {
+            sides.iter_mut().for_each(Side::at_once);
+        }
+        let (base, ours) = sides.split_at(1);
+        base[0].print(None);
+        ours[0].print(Some(&base[0]));
     }
 }
 
@@ -38,6 +57,8 @@ struct Case {
     plugin: &'static str,
     /// Besides name, version and `ipam`.
     keys: &'static str,
+    /// Keys that only our plugin gets.
+    our_keys: &'static str,
     ranges: &'static str,
     /// How many addresses are taken beforehand, by containers that are gone.
     taken: u32,
@@ -46,78 +67,165 @@ struct Case {
 fn cases() -> Vec<Case> {
     const V4: &str = r#"[{"subnet": "10.9.0.0/16"}]"#;
     const DUAL: &str = r#"[{"subnet": "10.9.0.0/16"}], [{"subnet": "fd00:9::/64"}]"#;
-    let bridge = r#""bridge": "cni0", "isDefaultGateway": true"#;
-    let masquerade =
+    const BRIDGE: &str = r#""bridge": "cni0", "isDefaultGateway": true"#;
+    const NFT: &str =
         r#""bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipMasqBackend": "nftables""#;
-    let case = |what, plugin, keys, ranges, taken| Case { what, plugin, keys, ranges, taken };
+    const IPTABLES: &str =
+        r#""bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipMasqBackend": "iptables""#;
+    let bridge =
+        |what, keys, ranges, taken| Case { what, plugin: "bridge", keys, our_keys: "", ranges, taken };
+    let ptp =
+        |what, ranges| Case { what, plugin: "ptp", keys: r#""mtu": 1500"#, our_keys: "", ranges, taken: 0 };
     vec![
-        case("bridge, IPv4", "bridge", bridge, V4, 0),
-        case("bridge, dual stack", "bridge", bridge, DUAL, 0),
-        case("ptp, IPv4", "ptp", r#""mtu": 1500"#, V4, 0),
-        case("bridge, IPv4, ipMasq by nftables", "bridge", masquerade, V4, 0),
-        case("bridge, IPv4, 250 addresses taken", "bridge", bridge, V4, 250),
-        case("bridge, IPv4, 4,000 addresses taken", "bridge", bridge, V4, 4_000),
+        bridge("bridge, IPv4", BRIDGE, V4, 0),
+        bridge("bridge, IPv4, 250 addresses taken", BRIDGE, V4, 250),
+        bridge("bridge, IPv4, 4,000 addresses taken", BRIDGE, V4, 4_000),
+        bridge("bridge, dual stack", BRIDGE, DUAL, 0),
+        bridge("bridge, dual stack, 250 addresses taken", BRIDGE, DUAL, 250),
+        bridge("bridge, dual stack, 4,000 addresses taken", BRIDGE, DUAL, 4_000),
+        bridge("bridge, IPv4, ipMasq by nftables", NFT, V4, 0),
+        bridge("bridge, IPv4, ipMasq by iptables", IPTABLES, V4, 0),
+        bridge("bridge, dual stack, ipMasq by nftables, 4,000 addresses taken", NFT, DUAL, 4_000),
+        ptp("ptp, IPv4", V4),
+        ptp("ptp, dual stack", DUAL),
     ]
 }
 
 impl Case {
-    fn config(&self, data: &Path) -> String {
+    fn config(&self, data: &Path, ours: bool) -> String {
         let Case { plugin, keys, ranges, .. } = self;
+        let more = if ours { self.our_keys } else { "" };
         format!(
-            r#"{{"cniVersion": "1.0.0", "name": "net", "type": "{plugin}", {keys}, "ipam": {{"type": "host-local",
+            r#"{{"cniVersion": "1.0.0", "name": "net", "type": "{plugin}", {keys}, {more} "ipam": {{"type": "host-local",
             "dataDir": "{}", "ranges": [{ranges}], "routes": [{{"dst": "192.0.2.0/24"}}]}}}}"#,
             data.display()
         )
     }
 }
 
-struct Measured {
+/// Ours or theirs: a namespace that plays the host, pods in namespaces that are made beforehand, and what was measured.
+struct Side<'a> {
+    who: &'static str,
+    plugins: &'a Path,
+    plugin: &'static str,
+    conf: PathBuf,
+    host: Namespace,
+    pods: Vec<Namespace>,
+    rounds: usize,
     add: Samples,
     del: Samples,
-    adds_a_second: f64,
-    dels_a_second: f64,
+    add_at_once: Samples,
+    del_at_once: Samples,
+    bursts: [Samples; 2],
 }
 
-impl Measured {
-    fn print(&self, who: &str, base: Option<&Measured>) {
+impl<'a> Side<'a> {
+    fn new(who: &'static str, plugins: &'a Path, case: &Case, dir: &Path) -> Side<'a> {
+        let data = dir.join(format!("data-{who}"));
+        let _ = std::fs::remove_dir_all(&data);
+        take(&data.join("net"), case.taken);
+        let conf = dir.join(format!("{who}.json"));
+        std::fs::write(&conf, case.config(&data, who != "reference")).expect("a configuration");
+        let namespace = || Namespace::new().expect("a namespace");
+        let side = Side {
+            who,
+            plugins,
+            plugin: case.plugin,
+            conf,
+            host: namespace(),
+            pods: (0..AT_ONCE).map(|_| namespace()).collect(),
+            rounds: 0,
+            add: Samples::default(),
+            del: Samples::default(),
+            add_at_once: Samples::default(),
+            del_at_once: Samples::default(),
+            bursts: Default::default(),
+        };
+        // The first pod makes the bridge; it is not what the others cost.
+        side.inside(|| ["ADD", "DEL"].map(|command| side.call(command, 0)));
+        side
+    }
+
+    fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        self.host.run(body).expect("the host's namespace")
+    }
+
+    fn one_at_a_time(&mut self) {
+        let rounds = self.rounds..self.rounds + BLOCK;
+        self.rounds = rounds.end;
+        for (add, del) in
+            self.inside(|| rounds.map(|n| (self.call("ADD", n), self.call("DEL", n))).collect::<Vec<_>>())
+        {
+            self.add.add(add);
+            self.del.add(del);
+        }
+    }
+
+    fn at_once(&mut self) {
+        for command in ["ADD", "DEL"] {
+            let calls = Mutex::new(Vec::new());
+            let start = Instant::now();
+            self.inside(|| {
+                std::thread::scope(|scope| {
+                    for n in 0..AT_ONCE {
+                        let (calls, side) = (&calls, &*self);
+                        scope.spawn(move || {
+                            let took = side.call(command, n);
+                            calls.lock().expect("nobody panicked").push(took);
+                        });
+                    }
+                });
+            });
+            let burst = start.elapsed();
+            let (samples, bursts) = match command {
+                "ADD" => (&mut self.add_at_once, &mut self.bursts[0]),
+                _ => (&mut self.del_at_once, &mut self.bursts[1]),
+            };
+            bursts.add(burst);
+            calls.into_inner().expect("nobody panicked").into_iter().for_each(|took| samples.add(took));
+        }
+    }
+
+    fn a_second(&self, command: usize) -> f64 {
+        AT_ONCE as f64 / self.bursts[command].median().as_secs_f64()
+    }
+
+    fn print(&self, base: Option<&Side<'_>>) {
+        let who = self.who;
         self.add.print(&format!("{who}: ADD"), base.map(|base| &base.add));
         self.del.print(&format!("{who}: DEL"), base.map(|base| &base.del));
+        self.add_at_once.print(&format!("{who}: ADD, {AT_ONCE} at once"), base.map(|base| &base.add_at_once));
+        self.del_at_once.print(&format!("{who}: DEL, {AT_ONCE} at once"), base.map(|base| &base.del_at_once));
         println!(
-            "{who}: {AT_ONCE} at once: {:.0} ADDs a second, {:.0} DELs a second",
-            self.adds_a_second, self.dels_a_second
+            "{who}: {:.0} ADDs and {:.0} DELs a second at {AT_ONCE} at once (median of {} bursts)",
+            self.a_second(0),
+            self.a_second(1),
+            self.bursts[0].len(),
         );
     }
-}
 
-/// Measures in a namespace that plays the host, with pods in namespaces that are made beforehand.
-fn measure(plugins: &Path, case: &Case, rounds: usize, dir: &Path) -> Measured {
-    let data = dir.join("data");
-    let _ = std::fs::remove_dir_all(&data);
-    take(&data.join("net"), case.taken);
-    let conf = dir.join("net.json");
-    std::fs::write(&conf, case.config(&data)).expect("a configuration");
-    let pods: Vec<Namespace> = (0..AT_ONCE).map(|_| Namespace::new().expect("a namespace")).collect();
-    in_new_namespace(|| {
-        let call =
-            |command: &str, n: usize| call(plugins, case.plugin, &conf, command, n, &pods[n % AT_ONCE]);
-        let (mut add, mut del) = (Samples::default(), Samples::default());
-        // The first pod makes the bridge; it is not what the others cost.
-        call("ADD", 0);
-        call("DEL", 0);
-        for n in 0..rounds {
-            add.add(call("ADD", n));
-            del.add(call("DEL", n));
-        }
-        let a_second = |command: &str| {
-            let start = Instant::now();
-            std::thread::scope(|scope| {
-                (0..AT_ONCE).for_each(|n| drop(scope.spawn(move || call(command, n))));
-            });
-            AT_ONCE as f64 / start.elapsed().as_secs_f64()
-        };
-        let (adds_a_second, dels_a_second) = (a_second("ADD"), a_second("DEL"));
-        Measured { add, del, adds_a_second, dels_a_second }
-    })
+    fn call(&self, command: &str, n: usize) -> Duration {
+        let pod = &self.pods[n % AT_ONCE];
+        let netns = format!("/proc/{}/fd/{}", std::process::id(), pod.as_fd().as_raw_fd());
+        let mut process = Command::new(self.plugins.join(self.plugin));
+        process
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", format!("container{n}"))
+            .env("CNI_NETNS", netns)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", self.plugins)
+            .stdin(std::fs::File::open(&self.conf).expect("the configuration"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let start = Instant::now();
+        let output = process.output().expect("the plugin runs");
+        let elapsed = start.elapsed();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{} {command}: {printed}", self.who);
+        elapsed
+    }
 }
 
 /// Reservations as host-local writes them, of containers that nobody deletes any more.
@@ -129,25 +237,44 @@ fn take(folder: &Path, n: u32) {
     }
 }
 
-fn call(plugins: &Path, plugin: &str, conf: &Path, command: &str, n: usize, pod: &Namespace) -> Duration {
-    let netns = format!("/proc/{}/fd/{}", std::process::id(), pod.as_fd().as_raw_fd());
-    let mut process = Command::new(plugins.join(plugin));
-    process
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", format!("container{n}"))
-        .env("CNI_NETNS", netns)
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_PATH", plugins)
-        .stdin(std::fs::File::open(conf).expect("the configuration"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit());
-    let start = Instant::now();
-    let output = process.output().expect("the plugin runs");
-    let elapsed = start.elapsed();
-    assert!(output.status.success(), "{command} of {plugin}: {}", String::from_utf8_lossy(&output.stdout));
-    elapsed
+/// What nobody can do without: the kernel's part, and a process.
+fn floors(rounds: usize, binaries: &[(&'static str, PathBuf)]) {
+    println!(
+        "# floors, {rounds} rounds: the kernel alone (raw netlink in this process), a process that does nothing"
+    );
+    let (host, pod) = (Namespace::new().expect("a namespace"), Namespace::new().expect("a namespace"));
+    let (mut add, mut del) = (Samples::default(), Samples::default());
+    let mut rtnl = Rtnl::open_in(host.as_fd()).expect("a socket");
+    let mut inside = Rtnl::open_in(pod.as_fd()).expect("a socket");
+    let [bridge, near, far] = ["cni0", "veth0", "eth0"].map(LinkName::new_static);
+    let bridge = rtnl.ensure_bridge(&BridgeSpec::new(bridge)).expect("a bridge").index;
+    rtnl.set_up(bridge).expect("the bridge up");
+    for _ in 0..rounds {
+        add.time(|| {
+            let mut veth = VethSpec::new(near, far, Some(pod.as_fd()));
+            veth.master = Some(bridge);
+            rtnl.add_veth(&veth).expect("a pair");
+            let index = inside.link_by_name(far).expect("a look-up").expect("the pod's end").index;
+            let mut requests = Requests::new();
+            requests.add_address(index, &AddressSpec::new([10, 9, 0, 2].into(), 16));
+            requests.set_up(index);
+            let default = RouteSpec::new("0.0.0.0/0".parse().expect("a CIDR"));
+            requests.add_route(&default.via([10, 9, 0, 1].into()).dev(index));
+            inside.execute_all(&mut requests).expect("the kernel agrees");
+        });
+        del.time(|| inside.delete_link(far).expect("the pair goes"));
+    }
+    add.print("kernel: link, address, route", None);
+    del.print("kernel: RTM_DELLINK of the pair", None);
+    for (who, plugins) in binaries {
+        let mut version = Samples::default();
+        for _ in 0..rounds {
+            let mut process = Command::new(plugins.join("bridge"));
+            process.env_clear().env("CNI_COMMAND", "VERSION").stdin(Stdio::null()).stdout(Stdio::piped());
+            version.time(|| process.output().expect("the plugin runs"));
+        }
+        version.print(&format!("{who}: VERSION"), None);
+    }
 }
 
 /// Our binary under the reference's names.

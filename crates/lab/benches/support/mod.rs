@@ -40,6 +40,11 @@ impl Samples {
         sorted.get(rank.saturating_sub(1).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The middle sample.
     pub fn median(&self) -> Duration {
         self.quantile(0.5)
