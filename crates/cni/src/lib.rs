@@ -10,6 +10,7 @@
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`ptp`], [`loopback`], [`standalone`]: the plugins.
 //! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
+//! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
 pub mod bridge;
@@ -19,6 +20,7 @@ pub mod ipam;
 pub mod json;
 pub mod loopback;
 pub mod masquerade;
+pub mod nft;
 pub mod plugin;
 pub mod pod;
 pub mod ptp;

@@ -19,7 +19,7 @@
 //! The table is made when an element can't be added because it isn't there; whoever flushes it gets it back with the next
 //! ADD. A chain per network stays. The table is apart from the agent's, which is replaced as a whole.
 
-mod message;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +32,9 @@ use hopwise_kernel::netlink::{NetlinkError, Socket};
 
 use crate::config::{Attachment, NetworkConfig};
 use crate::json::FieldError;
+use crate::nft::{self, Transaction, owner};
 use crate::spec::{CniError, InterfaceAddress, Request};
 
-/// What nft takes for a comment at most.
-const MAX_COMMENT: usize = 128;
 /// How often something else may change the table between our looking and our changing it.
 const ATTEMPTS: usize = 8;
 
@@ -57,13 +56,6 @@ pub fn is_asked(config: &NetworkConfig) -> Result<bool, CniError> {
         }
         .into()),
     }
-}
-
-/// The attachment that an element belongs to, as its comment names it. None of the three can contain a blank.
-fn comment(network: &str, container_id: &str, ifname: &str) -> String {
-    let mut text = format!("{network} {container_id} {ifname}");
-    text.truncate(MAX_COMMENT);
-    text
 }
 
 /// The table of masqueraded pods.
@@ -90,34 +82,34 @@ impl<'a> Masquerade<'a> {
     ///
     /// When the kernel refuses.
     pub fn add(&mut self, request: &Request, addresses: &[InterfaceAddress]) -> Result<(), CniError> {
-        let comment = comment(self.network, &request.container_id, &request.ifname);
+        let owner = owner(self.network, &request.container_id, &request.ifname);
         for address in addresses {
-            self.add_one(*address, &comment).map_err(|error| failed("masquerade", &error))?;
+            self.add_one(*address, &owner).map_err(|error| failed("masquerade", &error))?;
         }
         Ok(())
     }
 
-    fn add_one(&mut self, pod: InterfaceAddress, comment: &str) -> Result<(), NetlinkError> {
+    fn add_one(&mut self, pod: InterfaceAddress, owner: &str) -> Result<(), NetlinkError> {
         // An address always lies in the network of its own prefix length.
         let Some(subnet) = Cidr::containing(pod.address, pod.prefix_len) else { return Ok(()) };
-        let mut prepare: fn(&mut message::Transaction, Cidr, IpAddr) = |_, _, _| {};
+        let mut prepare: fn(&mut Transaction, Cidr, IpAddr) = |_, _, _| {};
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut transaction = message::Transaction::new();
+            let mut transaction = Transaction::new(nft::Table::INET);
             prepare(&mut transaction, subnet, pod.address);
-            transaction.add_element(pod.address, subnet, comment);
+            table::add_element(&mut transaction, pod.address, subnet, owner);
             match transaction.commit(&mut self.socket) {
                 // No table, or no chain for the network.
                 Err(error) if error.errno() == libc::ENOENT && attempt < ATTEMPTS => {
                     prepare = |transaction, subnet, _| {
-                        transaction.add_table();
-                        transaction.add_network(subnet);
+                        table::add_table(transaction);
+                        table::add_network(transaction, subnet);
                     };
                 }
                 // The element of an earlier holder of the address who was never deleted.
                 Err(error) if error.errno() == libc::EEXIST && attempt < ATTEMPTS => {
-                    prepare = |transaction, _, address| transaction.remove_element(address);
+                    prepare = |transaction, _, address| table::remove_element(transaction, address);
                 }
                 other => return other,
             }
@@ -130,24 +122,24 @@ impl<'a> Masquerade<'a> {
     ///
     /// When the kernel refuses.
     pub fn remove(&mut self, request: &Request, addresses: &[IpAddr]) -> Result<(), CniError> {
-        let comment = comment(self.network, &request.container_id, &request.ifname);
+        let owner = owner(self.network, &request.container_id, &request.ifname);
         for address in addresses {
-            let held = message::comment_of(&mut self.socket, *address)
-                .map_err(|error| failed("read what is masqueraded", &error))?;
-            if held.as_deref() == Some(&comment) {
-                self.remove_one(*address)?;
-            }
+            self.remove_one(*address, &owner).map_err(|error| failed("stop masquerading", &error))?;
         }
         Ok(())
     }
 
-    fn remove_one(&mut self, address: IpAddr) -> Result<(), CniError> {
-        let mut transaction = message::Transaction::new();
-        transaction.remove_element(address);
-        match transaction.commit(&mut self.socket) {
-            Err(error) if error.errno() != libc::ENOENT => Err(failed("stop masquerading", &error)),
-            _ => Ok(()),
-        }
+    /// Removes the element of an address while it is the owner's.
+    fn remove_one(&mut self, address: IpAddr, owner: &str) -> Result<(), NetlinkError> {
+        nft::until_undisturbed(|| {
+            let generation = nft::generation(&mut self.socket)?;
+            if table::owner_of(&mut self.socket, address)?.as_deref() != Some(owner) {
+                return Ok(());
+            }
+            let mut transaction = Transaction::at(nft::Table::INET, generation);
+            table::remove_element(&mut transaction, address);
+            transaction.commit(&mut self.socket)
+        })
     }
 
     /// Ends the masquerading of this network's attachments that are not valid.
@@ -158,15 +150,15 @@ impl<'a> Masquerade<'a> {
     pub fn retain(&mut self, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
         let keep: BTreeSet<String> = valid
             .iter()
-            .map(|attachment| comment(self.network, &attachment.container_id, &attachment.ifname))
+            .map(|attachment| owner(self.network, &attachment.container_id, &attachment.ifname))
             .collect();
         let ours = format!("{} ", self.network);
         for family in Family::BOTH {
-            let held = message::elements(&mut self.socket, family)
+            let held = table::elements(&mut self.socket, family)
                 .map_err(|error| failed("read what is masqueraded", &error))?;
-            for (address, comment) in held {
-                if comment.starts_with(&ours) && !keep.contains(&comment) {
-                    self.remove_one(address)?;
+            for (address, owner) in held {
+                if owner.starts_with(&ours) && !keep.contains(&owner) {
+                    self.remove_one(address, &owner).map_err(|error| failed("stop masquerading", &error))?;
                 }
             }
         }

@@ -18,7 +18,7 @@ fn request(id: &str) -> Request {
 }
 
 fn listed() -> String {
-    let output = Process::new("nft").args(["list", "table", "inet", message::TABLE]).output().unwrap();
+    let output = Process::new("nft").args(["list", "table", "inet", nft::Table::INET.name]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

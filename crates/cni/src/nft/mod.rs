@@ -1,0 +1,69 @@
+//! nf_tables messages, as far as plugins need them: no `nft` process, one message to the kernel for what is usual.
+//!
+//! Everything that belongs to an attachment is an *element* of a set or map in a table of ours, with the attachment as its
+//! comment ([`owner`]), so that a packet's way does not grow with the number of pods. A transaction takes effect as a whole
+//! or not at all. One that depends on what was read before names the generation of the rule set that it was read in
+//! ([`Transaction::at`]): the kernel refuses it if anything has changed since, so that an element is deleted only while it
+//! is still whose it was.
+//!
+//! Sources: `linux/netfilter/nf_tables.h`, `net/netfilter/{nfnetlink,nf_tables_api}.c` of Linux 6.18.
+
+mod abi;
+mod element;
+mod read;
+mod rule;
+mod write;
+
+use hopwise_kernel::netlink::NetlinkError;
+
+pub use element::{Data, Element};
+pub use read::{RuleInfo, chain_uses, elements, elements_at, generation, rules};
+pub use rule::{Load, Rule};
+pub use write::{BaseChain, SetSpec, Transaction};
+
+/// A table: its family, its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// `NFPROTO_*`.
+    pub family: u8,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Table {
+    /// Ours, for packets of both IP families.
+    pub const INET: Table = Table { family: 1, name: "hopwise_cni" };
+    /// Ours, for frames on bridges.
+    pub const BRIDGE: Table = Table { family: 7, name: "hopwise_cni" };
+}
+
+/// What nft takes for a comment at most.
+const MAX_COMMENT: usize = 128;
+/// How often something else may change the rule set between our looking and our changing it.
+const ATTEMPTS: u32 = 500;
+
+/// The attachment that an element belongs to, as its comment names it. None of the three can contain a blank.
+pub fn owner(network: &str, container_id: &str, ifname: &str) -> String {
+    let mut text = format!("{network} {container_id} {ifname}");
+    text.truncate(MAX_COMMENT);
+    text
+}
+
+/// Looks and changes until nothing else changed the rule set in between.
+///
+/// # Errors
+///
+/// The first that is not about such a change.
+pub fn until_undisturbed<T>(mut attempt: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
+    let mut attempts = 0;
+    loop {
+        match attempt() {
+            Err(error) if error.errno() == libc::ERESTART && attempts < ATTEMPTS => {
+                attempts += 1;
+                // Whoever came first is done by now; others who lost too spread by their scheduling.
+                std::thread::sleep(std::time::Duration::from_micros(u64::from(attempts.min(40)) * 50));
+            }
+            other => return other,
+        }
+    }
+}
