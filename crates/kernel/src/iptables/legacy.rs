@@ -34,22 +34,43 @@ const EXTENSION_HEADER: usize = 32;
 const ATTEMPTS: usize = 16;
 
 /// Reads `filter FORWARD`, in the network namespace of the calling thread; `None` when the table isn't there.
+pub(crate) fn forward_chain(family: Family) -> Result<Option<ForwardChain>, NetlinkError> {
+    let read = read_table(family, "filter")?;
+    Ok(read.and_then(|Table { first, policy, entries }| read_chain(&entries, family, first, policy)))
+}
+
+/// Whether a table has a chain of that name, in the network namespace of the calling thread.
+pub(crate) fn has_chain(family: Family, table: &str, chain: &str) -> Result<bool, NetlinkError> {
+    // The name stands at the head of the chain, in a target that iptables calls ERROR, with a zero after it.
+    let name = [chain.as_bytes(), b"\0"].concat();
+    let read = read_table(family, table)?;
+    Ok(read.is_some_and(|table| table.entries.windows(name.len()).any(|bytes| bytes == name)))
+}
+
+/// A table: where its `FORWARD` chain starts, where the policy of that is, all entries.
+struct Table {
+    first: usize,
+    policy: usize,
+    entries: Vec<u8>,
+}
+
+/// Reads a table, in the network namespace of the calling thread; `None` when it isn't there.
 ///
 /// Asking for a table makes the kernel create it. So it is only asked for when `/proc` says that it exists.
-pub(crate) fn forward_chain(family: Family) -> Result<Option<ForwardChain>, NetlinkError> {
+fn read_table(family: Family, table: &str) -> Result<Option<Table>, NetlinkError> {
     let names = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
     // No such file: no legacy iptables in this kernel.
-    if !std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == "filter")) {
+    if !std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == table)) {
         return Ok(None);
     }
     let socket = any_socket(family)?;
     for _ in 0..ATTEMPTS {
-        match read_filter(&socket, family) {
+        match read_entries(&socket, family, table) {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-            other => return Ok(other?),
+            other => return Ok(Some(other?)),
         }
     }
     Err(NetlinkError::DumpInterrupted)
@@ -70,17 +91,18 @@ fn any_socket(family: Family) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn read_filter(socket: &OwnedFd, family: Family) -> io::Result<Option<ForwardChain>> {
+fn read_entries(socket: &OwnedFd, family: Family, table: &str) -> io::Result<Table> {
     let mut info = vec![0; INFO_SIZE];
-    info[..6].copy_from_slice(b"filter");
+    info[..table.len()].copy_from_slice(table.as_bytes());
     get_option(socket, family, GET_INFO, &mut info)?;
     let word = |index: usize| u32_at(&info, 32 + 4 * index).unwrap_or(0) as usize;
     let (first, policy, size) = (word(1 + FORWARD), word(6 + FORWARD), word(12));
     let mut entries = vec![0; ENTRIES_HEADER + size];
-    entries[..6].copy_from_slice(b"filter");
+    entries[..table.len()].copy_from_slice(table.as_bytes());
     entries[32..36].copy_from_slice(&(size as u32).to_ne_bytes());
     get_option(socket, family, GET_ENTRIES, &mut entries)?;
-    Ok(read_chain(&entries[ENTRIES_HEADER..], family, first, policy))
+    entries.drain(..ENTRIES_HEADER);
+    Ok(Table { first, policy, entries })
 }
 
 fn get_option(socket: &OwnedFd, family: Family, option: libc::c_int, value: &mut [u8]) -> io::Result<()> {

@@ -9,6 +9,7 @@ use hopwise_core::host::{IptablesBackend, IptablesChain};
 use hopwise_core::mark::IPTABLES_COMMENT;
 use hopwise_core::observed::AcceptRule;
 
+use super::legacy;
 use crate::netlink::NetlinkError;
 
 /// Seconds to wait for the lock that legacy iptables programs share.
@@ -20,7 +21,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum IptablesError {
     /// The chain could not be read.
-    #[error("can't read the iptables filter FORWARD chain")]
+    #[error("can't read iptables chains")]
     Read(#[source] NetlinkError),
     /// The program isn't there.
     #[error(
@@ -62,6 +63,42 @@ pub fn apply(chain: IptablesChain, rules: &[AcceptRule]) -> Result<(), IptablesE
     loop {
         let listing = tool.run("", &["-w", LOCK_WAIT, "-S", "FORWARD"], "")?;
         let script = script(&listing, rules);
+        match tool.run("-restore", &["-w", LOCK_WAIT, "--noflush"], &script) {
+            Err(IptablesError::Failed { .. }) if attempt < ATTEMPTS => attempt += 1,
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Removes a chain of a `nat` table of the legacy back end, and the rules of other chains that jump to it. No such chain
+/// is no error, and no program runs then.
+///
+/// Works in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// When the table can't be read, or iptables is missing or fails.
+pub fn remove_legacy_nat_chain(family: Family, chain: &str, parents: &[&str]) -> Result<(), IptablesError> {
+    if !legacy::has_chain(family, "nat", chain).map_err(IptablesError::Read)? {
+        return Ok(());
+    }
+    let place = IptablesChain { backend: IptablesBackend::Legacy, family };
+    let tool = Tool::find(place).map_err(|_| IptablesError::Run {
+        program: place.command().to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    })?;
+    let mut attempt = 1;
+    loop {
+        let mut script = "*nat\n".to_owned();
+        for parent in parents {
+            // A parent that isn't there has nothing that leads anywhere.
+            let listing = tool.run("", &["-w", LOCK_WAIT, "-t", "nat", "-S", parent], "").unwrap_or_default();
+            let jump = format!(" -j {chain}");
+            for rule in listing.lines().filter(|line| line.ends_with(&jump)) {
+                let _ = writeln!(script, "{}", rule.replacen("-A ", "-D ", 1));
+            }
+        }
+        let _ = write!(script, "-F {chain}\n-X {chain}\nCOMMIT\n");
         match tool.run("-restore", &["-w", LOCK_WAIT, "--noflush"], &script) {
             Err(IptablesError::Failed { .. }) if attempt < ATTEMPTS => attempt += 1,
             other => return other.map(drop),

@@ -142,6 +142,26 @@ impl Rtnl {
         Ok(routes)
     }
 
+    /// The route that the kernel would choose for a packet from this host; `None` when there is none. No dump.
+    pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<RouteInfo>, NetlinkError> {
+        let mut rtmsg = [0; 12];
+        (rtmsg[0], rtmsg[1]) = match destination {
+            IpAddr::V4(_) => (libc::AF_INET as u8, 32),
+            IpAddr::V6(_) => (libc::AF_INET6 as u8, 128),
+        };
+        let mut batch = Batch::new();
+        batch.message(libc::RTM_GETROUTE, 0, &rtmsg).ip(libc::RTA_DST, destination);
+        let mut found = Ok(None);
+        self.socket.ask(&mut batch, |_, answer| {
+            found = match answer {
+                Ok(message) => Ok(RouteInfo::from_message(&message)),
+                Err(error) if error.errno() == libc::ENETUNREACH => Ok(None),
+                Err(error) => Err(error),
+            };
+        })?;
+        found
+    }
+
     /// Makes a bridge; `EEXIST` when any link has the name.
     pub fn add_bridge(&mut self, bridge: &BridgeSpec) -> Result<(), NetlinkError> {
         self.one(|requests| requests.add_bridge(bridge))
