@@ -10,6 +10,7 @@
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`ptp`], [`loopback`], [`standalone`]: the plugins.
 //! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
+//! - [`reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
@@ -24,6 +25,8 @@ pub mod nft;
 pub mod plugin;
 pub mod pod;
 pub mod ptp;
+pub mod reference;
+mod sha512;
 pub mod spec;
 pub mod standalone;
 mod sysctl;

@@ -19,6 +19,7 @@ use crate::ipam::Ipam;
 use crate::ipam::host_local::is_namespace;
 use crate::masquerade::Masquerade;
 use crate::plugin::Invocation;
+use crate::reference::Leftovers;
 use crate::spec::{AddResult, CniError, Code, InterfaceAddress, IpConfig, Request, Route};
 use crate::sysctl;
 
@@ -397,6 +398,8 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         let opened = masquerade.insert(Masquerade::open(&config.name));
         let ended = opened.as_mut().map_err(|error| error.clone());
         errors.extend(ended.and_then(|table| table.remove(request, &addresses)).err());
+        let leftovers = Leftovers::of(&config.name, &request.container_id, &request.ifname);
+        errors.extend(leftovers.and_then(|mut leftovers| leftovers.release_masquerade()).err());
     }
     errors.extend(delete_link(request).err());
     drop(masquerade);
