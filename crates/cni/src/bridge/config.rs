@@ -32,6 +32,8 @@ pub struct BridgeConfig {
     pub isolated: bool,
     /// `enabledad`: duplicate address detection in the pod.
     pub enable_dad: bool,
+    /// `macspoofchk`: drop what the pod sends from another MAC address than its own.
+    pub check_mac: bool,
     /// `disableContainerInterface`: leave the pod's end down and without addresses.
     pub disable_interface: bool,
     /// The MAC address of the pod's end: `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of `CNI_ARGS`.
@@ -61,6 +63,7 @@ impl BridgeConfig {
             promiscuous: root.bool("promiscMode")?,
             isolated: root.bool("portIsolation")?,
             enable_dad: root.bool("enabledad")?,
+            check_mac: root.bool("macspoofchk")?,
             disable_interface: root.bool("disableContainerInterface")?,
             mac: mac(&root, request)?,
             dns: config.dns()?,
@@ -83,11 +86,7 @@ fn refuse_unsupported(root: &Object<'_>) -> Result<(), CniError> {
         let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
         return Err(CniError::failed(msg));
     }
-    let asked = [
-        ("vlan", vlan != 0),
-        ("vlanTrunk", !root.objects("vlanTrunk")?.is_empty()),
-        ("macspoofchk", root.bool("macspoofchk")?),
-    ];
+    let asked = [("vlan", vlan != 0), ("vlanTrunk", !root.objects("vlanTrunk")?.is_empty())];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((key, _)) => {
             let msg = format!("{key} is not supported by this plugin; take the key out of the configuration");

@@ -7,6 +7,7 @@
 
 mod config;
 mod gateway;
+mod macspoof;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +19,14 @@ use hopwise_kernel::rtnl::{BridgeSpec, LinkInfo, PortSpec, Requests, Rtnl};
 
 pub use config::BridgeConfig;
 
+use self::macspoof::MacCheck;
 use crate::check;
+use crate::config::Attachment;
 use crate::ipam::Ipam;
 use crate::plugin::{Invocation, Plugin};
 use crate::pod::{self, PairSpec, PodEnd};
-use crate::spec::{AddResult, CniError, Interface};
+use crate::reference::Leftovers;
+use crate::spec::{AddResult, CniError, Interface, Request};
 use crate::sysctl;
 
 /// The `bridge` plugin.
@@ -46,7 +50,13 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
-        pod::detach(invocation)
+        let detached = pod::detach(invocation);
+        let unchecked = if invocation.config.root().bool("macspoofchk").unwrap_or(false) {
+            end_mac_check(invocation)
+        } else {
+            Ok(())
+        };
+        CniError::collect([detached, unchecked].into_iter().filter_map(Result::err).collect())
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {
@@ -59,7 +69,11 @@ impl Plugin for Bridge {
         let mut host = pod::open_host()?;
         let link = check_bridge(&mut host, &bridge, &result)?;
         let pod_link = check::pod(&netns, pod_end, &result)?;
-        check_port(&mut host, &link, &pod_link, &result)
+        let port = check_port(&mut host, &link, &pod_link, &result)?;
+        match pod_link.mac.filter(|_| bridge.check_mac) {
+            Some(mac) => MacCheck::open(&config.name)?.check(&attachment(request), port.name, mac),
+            None => Ok(()),
+        }
     }
 
     fn status(&self, invocation: &Invocation) -> Result<(), CniError> {
@@ -69,8 +83,28 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, invocation: &Invocation) -> Result<(), CniError> {
-        pod::collect_garbage(invocation)
+        let config = &invocation.config;
+        let collected = pod::collect_garbage(invocation);
+        let ended = if config.root().bool("macspoofchk")? {
+            let valid = config.valid_attachments()?.into_iter().collect();
+            MacCheck::open(&config.name).and_then(|mut table| table.retain(&valid))
+        } else {
+            Ok(())
+        };
+        CniError::collect([collected, ended].into_iter().filter_map(Result::err).collect())
     }
+}
+
+fn attachment(request: &Request) -> Attachment {
+    Attachment { container_id: request.container_id.clone(), ifname: request.ifname.clone() }
+}
+
+/// Ends the checking of the pod's MAC address, by whichever plugin it was begun.
+fn end_mac_check(Invocation { request, config }: &Invocation) -> Result<(), CniError> {
+    let ended = MacCheck::open(&config.name).and_then(|mut table| table.remove(&attachment(request)));
+    let leftovers = Leftovers::of(&config.name, &request.container_id, &request.ifname);
+    let released = leftovers.and_then(|mut leftovers| leftovers.release_mac_check());
+    CniError::collect([ended, released].into_iter().filter_map(Result::err).collect())
 }
 
 fn check_bridge(host: &mut Rtnl, bridge: &BridgeConfig, result: &AddResult) -> Result<LinkInfo, CniError> {
@@ -92,19 +126,19 @@ fn check_bridge(host: &mut Rtnl, bridge: &BridgeConfig, result: &AddResult) -> R
     Ok(link)
 }
 
-/// The host's end: a port of the bridge, and the other end of the pod's.
+/// The host's end: a port of the bridge, and the other end of the pod's. Returns it.
 fn check_port(
     host: &mut Rtnl,
     bridge: &LinkInfo,
     pod_link: &LinkInfo,
     result: &AddResult,
-) -> Result<(), CniError> {
+) -> Result<LinkInfo, CniError> {
     let others = |link: &&Interface| link.sandbox.is_empty() && link.name != bridge.name.as_str();
     for expected in result.interfaces.iter().filter(others) {
         let found = check::link(host, expected)?;
         let pair = pod_link.peer == Some(found.index) && found.peer == Some(pod_link.index);
         if found.kind == "veth" && pair && found.master == Some(bridge.index) {
-            return Ok(());
+            return Ok(found);
         }
     }
     Err(CniError::failed(format!("CNI veth created for bridge {} was not found", bridge.name)))
@@ -125,7 +159,14 @@ fn attach(
     }
     let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, mac: bridge.mac };
     let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
-    let attached = configure(invocation, bridge, netns, host, (name, result));
+    // Before the pod can send anything.
+    let checked = if bridge.check_mac {
+        let table = MacCheck::open(&invocation.config.name);
+        table.and_then(|mut table| table.add(&attachment(request), name, mac.pod))
+    } else {
+        Ok(())
+    };
+    let attached = checked.and_then(|()| configure(invocation, bridge, netns, host, (name, result)));
     let masqueraded = attached.and_then(|mac| {
         if bridge.ip_masq {
             pod::masquerade(invocation, result)?;
@@ -134,6 +175,9 @@ fn attach(
     });
     let bridge_mac = masqueraded.inspect_err(|_| {
         let _ = host.delete_link(name);
+        if bridge.check_mac {
+            let _ = end_mac_check(invocation);
+        }
     })?;
     let text = |mac: Option<MacAddr>| mac.map(|mac| mac.to_string()).unwrap_or_default();
     result.interfaces = vec![

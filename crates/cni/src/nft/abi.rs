@@ -65,6 +65,15 @@ pub(super) mod set {
     pub const DATA_TYPE: u16 = 6;
     pub const DATA_LEN: u16 = 7;
     pub const ID: u16 = 10;
+    pub const USERDATA: u16 = 13;
+    /// nft's number for `ifname`.
+    pub const TYPE_IFNAME: u32 = 41;
+    /// What nft itself notes on a set of names, without which it lists them backwards: `NFTNL_UDATA_SET_KEYBYTEORDER` =
+    /// `BYTEORDER_HOST_ENDIAN`, in host byte order.
+    pub const USERDATA_HOST_ENDIAN: [u8; 6] = {
+        let [a, b, c, d] = 1_u32.to_ne_bytes();
+        [0, 4, a, b, c, d]
+    };
     /// `NFT_SET_MAP`.
     pub const FLAG_MAP: u32 = 8;
     /// `NFT_DATA_VERDICT`.

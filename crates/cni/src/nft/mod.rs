@@ -53,12 +53,12 @@ pub fn owner(network: &str, container_id: &str, ifname: &str) -> String {
 ///
 /// # Errors
 ///
-/// The first that is not about such a change.
+/// The first that can't be about such a change, or the last.
 pub fn until_undisturbed<T>(mut attempt: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
     let mut attempts = 0;
     loop {
         match attempt() {
-            Err(error) if error.errno() == libc::ERESTART && attempts < ATTEMPTS => {
+            Err(error) if is_disturbance(&error) && attempts < ATTEMPTS => {
                 attempts += 1;
                 // Whoever came first is done by now; others who lost too spread by their scheduling.
                 std::thread::sleep(std::time::Duration::from_micros(u64::from(attempts.min(40)) * 50));
@@ -66,4 +66,9 @@ pub fn until_undisturbed<T>(mut attempt: impl FnMut() -> Result<T, NetlinkError>
             other => return other,
         }
     }
+}
+
+/// Another generation; something is there by now, or is not any more.
+fn is_disturbance(error: &NetlinkError) -> bool {
+    matches!(error.errno(), libc::ERESTART | libc::EEXIST | libc::ENOENT)
 }

@@ -19,6 +19,8 @@ pub struct SetSpec<'a> {
 impl SetSpec<'_> {
     /// The values of a map to verdicts.
     pub const VERDICT: (u32, u32) = (set::TYPE_VERDICT, 0);
+    /// nft's number for the type of links' names, of 16 bytes.
+    pub const IFNAME: u32 = set::TYPE_IFNAME;
 }
 
 /// A chain that the kernel calls.
@@ -104,6 +106,9 @@ impl Transaction {
             }
         }
         message.be32(set::ID, id);
+        if spec.key.0 == set::TYPE_IFNAME {
+            message.bytes(set::USERDATA, &set::USERDATA_HOST_ENDIAN);
+        }
     }
 
     /// A chain, made unless it is there, its rules removed.
