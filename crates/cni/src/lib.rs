@@ -1,4 +1,4 @@
-//! Hopwise's CNI plugins: `bridge`, `ptp`, `loopback` and `host-local` in one small static binary.
+//! Hopwise's CNI plugins: `bridge`, `ptp`, `loopback`, `host-local` and `portmap` in one small static binary.
 //!
 //! The binary is installed under each plugin's name, or called by `type: hopwise`. It takes the same configuration, prints
 //! the same results and keeps the same files as the reference plugins (containernetworking/plugins v1.9), and needs about a
@@ -8,7 +8,7 @@
 //! Layers, each using only those below it:
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
-//! - [`bridge`], [`ptp`], [`loopback`], [`standalone`]: the plugins.
+//! - [`bridge`], [`ptp`], [`loopback`], [`portmap`], [`standalone`]: the plugins.
 //! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
 //! - [`reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
@@ -24,6 +24,7 @@ pub mod masquerade;
 pub mod nft;
 pub mod plugin;
 pub mod pod;
+pub mod portmap;
 pub mod ptp;
 pub mod reference;
 mod sha512;

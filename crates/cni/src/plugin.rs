@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::bridge::Bridge;
 use crate::config::NetworkConfig;
 use crate::loopback::Loopback;
+use crate::portmap::Portmap;
 use crate::ptp::Ptp;
 use crate::spec::{AddResult, CniError, Code, Command, Environment, Request, SpecVersion};
 use crate::standalone::HostLocalPlugin;
@@ -70,12 +71,13 @@ fn named(name: &str) -> Option<&'static dyn Plugin> {
         "ptp" => Some(&Ptp),
         "loopback" => Some(&Loopback),
         "host-local" => Some(&HostLocalPlugin),
+        "portmap" => Some(&Portmap),
         _ => None,
     }
 }
 
 /// The names under which this binary can be installed.
-pub const NAMES: [&str; 4] = ["bridge", "ptp", "loopback", "host-local"];
+pub const NAMES: [&str; 5] = ["bridge", "ptp", "loopback", "host-local", "portmap"];
 
 /// Names of the whole, which leave the choice to the configuration.
 pub const WHOLE: [&str; 2] = ["hopwise", "hopwise-cni"];
