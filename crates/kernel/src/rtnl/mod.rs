@@ -7,6 +7,7 @@
 mod info;
 mod request;
 mod spec;
+mod tc;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 pub use info::{AddressInfo, LinkInfo, RouteInfo};
 pub use request::Requests;
 pub use spec::{AddressSpec, BridgeSpec, LinkRef, PortSpec, RouteSpec, VethPeer, VethSpec};
+pub use tc::{QdiscInfo, Tbf};
 
 use crate::netlink::{Batch, NetlinkError, Socket};
 

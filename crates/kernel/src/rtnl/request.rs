@@ -30,7 +30,7 @@ const RTAX_ADVMSS: u16 = 8;
 
 pub(super) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
-const UP: u32 = libc::IFF_UP as u32;
+pub(super) const UP: u32 = libc::IFF_UP as u32;
 
 /// Rtnetlink requests to send in one go, in this order. The kernel takes each on its own: one that is refused does not
 /// hold back those after it, so never batch a request that must not be made when an earlier one fails.
@@ -99,16 +99,6 @@ impl Requests {
         drop(peer);
         drop(data);
         drop(info);
-        drop(message);
-        self
-    }
-
-    /// Makes a link of a kind that needs no further description, such as `ifb` or `dummy`.
-    pub fn add_link(&mut self, name: LinkName, kind: &str, mtu: Option<u32>) -> &mut Self {
-        let mut message =
-            self.batch.message(libc::RTM_NEWLINK, CREATE, &ifinfomsg(libc::AF_UNSPEC, 0, UP, UP));
-        describe(&mut message, name, None, mtu);
-        message.nested(libc::IFLA_LINKINFO).str(libc::IFLA_INFO_KIND, kind);
         drop(message);
         self
     }
@@ -333,7 +323,12 @@ impl Requests {
     }
 }
 
-fn describe(message: &mut MessageWriter<'_>, name: LinkName, mac: Option<MacAddr>, mtu: Option<u32>) {
+pub(super) fn describe(
+    message: &mut MessageWriter<'_>,
+    name: LinkName,
+    mac: Option<MacAddr>,
+    mtu: Option<u32>,
+) {
     message.str(libc::IFLA_IFNAME, name.as_str());
     if let Some(mac) = mac {
         message.bytes(libc::IFLA_ADDRESS, &mac.0);

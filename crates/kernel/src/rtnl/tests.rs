@@ -125,3 +125,43 @@ fn an_ipv4_route_can_go_through_an_ipv6_next_hop() {
         rtnl.delete_route(&route).unwrap();
     });
 }
+
+#[test]
+fn traffic_is_shaped_as_tc_shows_it() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        let ifb = LinkName::new_static("ifb9");
+        rtnl.add_veth(&VethSpec::new(HOST, POD, None)).unwrap();
+        rtnl.add_ifb(ifb, MAC, 1400).unwrap();
+        assert_eq!(rtnl.add_ifb(ifb, MAC, 1400).unwrap_err().errno(), libc::EEXIST);
+        let host = rtnl.link_by_name(HOST).unwrap().unwrap().index;
+        let ifb = rtnl.link_by_name(ifb).unwrap().unwrap();
+        assert_eq!((ifb.kind.as_str(), ifb.mac, ifb.mtu, ifb.up), ("ifb", Some(MAC), 1400, true));
+
+        let own = rtnl.root_qdisc(host).unwrap();
+        assert!(own.is_none_or(|own| own.kind == "noqueue"));
+        assert!(!rtnl.has_ingress(host).unwrap());
+        let tbf = Tbf { rate: 1_250_000, limit: 40_000, buffer: 150_000 };
+        let wide = Tbf { rate: 5_000_000_000, limit: 1 << 30, buffer: 1_000_000 };
+        let mut requests = Requests::new();
+        requests.add_tbf(host, &tbf).add_ingress(host).add_redirect(host, ifb.index);
+        requests.add_tbf(ifb.index, &wide);
+        rtnl.execute_all(&mut requests).unwrap();
+        let root = rtnl.root_qdisc(host).unwrap().unwrap();
+        assert_eq!((root.kind.as_str(), root.tbf), ("tbf", Some(tbf)));
+        assert_eq!(rtnl.root_qdisc(ifb.index).unwrap().unwrap().tbf, Some(wide));
+        assert!(rtnl.has_ingress(host).unwrap() && !rtnl.has_ingress(ifb.index).unwrap());
+
+        let mut requests = Requests::new();
+        requests.add_tbf(host, &tbf).add_ingress(host).delete_root(host).delete_ingress(host);
+        requests.delete_root(host);
+        let errnos: Vec<i32> = rtnl.execute(&mut requests).unwrap().iter().map(errno).collect();
+        assert_eq!(errnos, [libc::EEXIST, libc::EEXIST, 0, 0, libc::ENOENT]);
+        assert!(rtnl.root_qdisc(host).unwrap().is_none_or(|root| root.tbf.is_none()));
+        assert!(rtnl.delete_if_there(ifb.index).unwrap() && !rtnl.delete_if_there(ifb.index).unwrap());
+    });
+}
+
+fn errno(verdict: &Result<(), NetlinkError>) -> i32 {
+    verdict.as_ref().err().map_or(0, NetlinkError::errno)
+}
