@@ -1,4 +1,4 @@
-//! Hopwise's CNI plugins: `bridge`, `ptp`, `loopback`, `host-local` and `portmap` in one small static binary.
+//! Hopwise's CNI plugins in one small static binary: `bridge`, `ptp`, `loopback`, `host-local`, `portmap` and `bandwidth`.
 //!
 //! The binary is installed under each plugin's name, or called by `type: hopwise`. It takes the same configuration, prints
 //! the same results and keeps the same files as the reference plugins (containernetworking/plugins v1.9), and needs about a
@@ -8,12 +8,13 @@
 //! Layers, each using only those below it:
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
-//! - [`bridge`], [`ptp`], [`loopback`], [`portmap`], [`standalone`]: the plugins.
+//! - [`bridge`], [`ptp`], [`loopback`], [`standalone`], [`portmap`], [`bandwidth`]: the plugins.
 //! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
 //! - [`reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
+pub mod bandwidth;
 pub mod bridge;
 pub mod check;
 pub mod config;
@@ -27,7 +28,7 @@ pub mod pod;
 pub mod portmap;
 pub mod ptp;
 pub mod reference;
-mod sha512;
+pub mod sha512;
 pub mod spec;
 pub mod standalone;
 mod sysctl;

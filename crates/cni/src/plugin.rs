@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use serde_json::Value;
 
+use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::config::NetworkConfig;
 use crate::loopback::Loopback;
@@ -22,6 +23,11 @@ pub struct Invocation {
 
 /// A plugin's commands. Those that a plugin has nothing to do for succeed, as in the reference.
 pub trait Plugin {
+    /// The oldest version of the specification that it speaks.
+    fn oldest(&self) -> SpecVersion {
+        SpecVersion::V0_1_0
+    }
+
     /// Attaches; takes everything back when it fails.
     ///
     /// # Errors
@@ -72,12 +78,13 @@ fn named(name: &str) -> Option<&'static dyn Plugin> {
         "loopback" => Some(&Loopback),
         "host-local" => Some(&HostLocalPlugin),
         "portmap" => Some(&Portmap),
+        "bandwidth" => Some(&Bandwidth),
         _ => None,
     }
 }
 
 /// The names under which this binary can be installed.
-pub const NAMES: [&str; 5] = ["bridge", "ptp", "loopback", "host-local", "portmap"];
+pub const NAMES: [&str; 6] = ["bridge", "ptp", "loopback", "host-local", "portmap", "bandwidth"];
 
 /// Names of the whole, which leave the choice to the configuration.
 pub const WHOLE: [&str; 2] = ["hopwise", "hopwise-cni"];
@@ -150,7 +157,8 @@ fn answer(
 ) -> Result<Answer, CniError> {
     let Some(request) = Request::from_environment(environment)? else { return Ok(Answer::About) };
     if request.command == Command::Version {
-        return Ok(Answer::Json(SpecVersion::report()));
+        let oldest = named(called).map_or(SpecVersion::V0_1_0, Plugin::oldest);
+        return Ok(Answer::Json(SpecVersion::report(oldest)));
     }
     let mut raw = Vec::new();
     stdin
@@ -169,6 +177,9 @@ fn answer(
         return Err(CniError::new(Code::IncompatibleVersion, msg));
     }
     let plugin = choose(called, &config)?;
+    if config.version < plugin.oldest() {
+        return Err(SpecVersion::incompatible(config.version.as_str(), plugin.oldest()));
+    }
     let invocation = Invocation { request, config };
     match invocation.request.command {
         Command::Add => {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | route, policy rule, nexthop object, neighbour on an uplink | protocol number [`PROTOCOL`] |
 //! | link | alias starting with [`LINK_ALIAS`] |
+//! | link of the plugins, apart from pods' own | alias starting with [`PLUGIN_ALIAS`] |
 //! | address, neighbour, FDB entry on a link of ours | the link's mark |
 //! | nftables | table [`NFT_TABLE`], family `inet` |
 //! | iptables rule in `filter FORWARD` | comment [`IPTABLES_COMMENT`] |
@@ -19,6 +20,10 @@ pub const PROTOCOL: u8 = 72;
 
 /// How the alias (`ip link set … alias`) of every link of ours starts; what follows tells its purpose.
 pub const LINK_ALIAS: &str = "hopwise:";
+
+/// How the alias of a link starts that belongs to the plugins alone: the agent neither makes nor deletes such links as its
+/// own, so they do not carry [`LINK_ALIAS`].
+pub const PLUGIN_ALIAS: &str = "hopwise-cni:";
 
 /// The name of our one nftables table, family `inet`.
 pub const NFT_TABLE: &str = "hopwise";

@@ -59,18 +59,27 @@ impl SpecVersion {
         if asked.is_empty() {
             return Ok(SpecVersion::V0_1_0);
         }
-        SpecVersion::ALL.into_iter().find(|version| version.as_str() == asked).ok_or_else(|| {
-            let supported = SpecVersion::ALL.map(SpecVersion::as_str);
-            CniError::new(Code::IncompatibleVersion, "incompatible CNI versions")
-                .details(format!("config is {asked:?}, plugin supports {supported:?}"))
-        })
+        let known = SpecVersion::ALL.into_iter().find(|version| version.as_str() == asked);
+        known.ok_or_else(|| SpecVersion::incompatible(asked, SpecVersion::V0_1_0))
     }
 
-    /// The answer to the VERSION command.
-    pub fn report() -> Value {
+    /// The refusal of a version by a plugin that speaks those from `oldest` on.
+    pub fn incompatible(asked: &str, oldest: SpecVersion) -> CniError {
+        let supported = SpecVersion::since(oldest);
+        CniError::new(Code::IncompatibleVersion, "incompatible CNI versions")
+            .details(format!("config is {asked:?}, plugin supports {supported:?}"))
+    }
+
+    fn since(oldest: SpecVersion) -> Vec<&'static str> {
+        let supported = SpecVersion::ALL.into_iter().filter(|version| *version >= oldest);
+        supported.map(SpecVersion::as_str).collect()
+    }
+
+    /// The answer to the VERSION command by a plugin that speaks the versions from `oldest` on.
+    pub fn report(oldest: SpecVersion) -> Value {
         json!({
             "cniVersion": SpecVersion::V1_1_0.as_str(),
-            "supportedVersions": SpecVersion::ALL.map(SpecVersion::as_str),
+            "supportedVersions": SpecVersion::since(oldest),
         })
     }
 }

@@ -50,7 +50,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn from_output(output: &Output) -> Said {
+    pub fn from_output(output: &Output) -> Said {
         let value = if output.stdout.is_empty() {
             Value::Null
         } else {

@@ -235,6 +235,27 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends one `GET` request without `NLM_F_DUMP` that the kernel may leave without an answer, and hands what it answers
+    /// to `each`, until the acknowledgement. A refusal is the error.
+    pub fn ask_acknowledged(
+        &mut self,
+        batch: &mut Batch,
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<(), NetlinkError> {
+        let seq = self.stamp(batch, 0..1, true);
+        self.send(datagram(batch, 0..1))?;
+        loop {
+            self.receive()?;
+            for message in Messages::new(&self.buffer) {
+                match message.kind {
+                    _ if message.seq != seq => {}
+                    NLMSG_ERROR => return verdict(&message),
+                    _ => each(message),
+                }
+            }
+        }
+    }
+
     /// Runs one dump request to its end and hands each message to `each`.
     ///
     /// A dump that the kernel marks as interrupted (`NLM_F_DUMP_INTR`) looks complete but may lack objects: it is run

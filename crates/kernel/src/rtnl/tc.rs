@@ -199,16 +199,12 @@ impl Rtnl {
         let mut batch = Batch::new();
         // Older kernels send the answer as a notification, to the asker only if it asks for an echo.
         drop(batch.message(libc::RTM_GETQDISC, libc::NLM_F_ECHO as u16, &tcmsg(link, 0, parent, 0)));
-        let mut found = Ok(None);
-        self.socket.ask(&mut batch, |_, answer| {
-            found = match answer {
-                Ok(message) => Ok(QdiscInfo::from_message(&message)),
-                // None there; or there is, and it is built in and not shown.
-                Err(error) if [libc::ENOENT, libc::EINVAL].contains(&error.errno()) => Ok(None),
-                Err(error) => Err(error),
-            };
-        })?;
-        found
+        let mut found = None;
+        // None there; or there is, and it is built in and not shown, for which some kernels answer nothing at all.
+        match self.socket.ask_acknowledged(&mut batch, |message| found = QdiscInfo::from_message(&message)) {
+            Err(error) if ![libc::ENOENT, libc::EINVAL].contains(&error.errno()) => Err(error),
+            _ => Ok(found),
+        }
     }
 
     /// Makes an `ifb`; see [`Requests::add_ifb`].

@@ -158,6 +158,7 @@ fn traffic_is_shaped_as_tc_shows_it() {
         let errnos: Vec<i32> = rtnl.execute(&mut requests).unwrap().iter().map(errno).collect();
         assert_eq!(errnos, [libc::EEXIST, libc::EEXIST, 0, 0, libc::ENOENT]);
         assert!(rtnl.root_qdisc(host).unwrap().is_none_or(|root| root.tbf.is_none()));
+        assert!(!rtnl.has_ingress(host).unwrap(), "there was one");
         assert!(rtnl.delete_if_there(ifb.index).unwrap() && !rtnl.delete_if_there(ifb.index).unwrap());
     });
 }
