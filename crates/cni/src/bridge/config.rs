@@ -2,10 +2,11 @@
 
 use hopwise_core::name::{LinkName, MacAddr};
 
+use super::vlan::{self, VlanConfig};
 use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
 use crate::masquerade;
-use crate::spec::{CniError, Code, Dns, EnvArgs, Request};
+use crate::spec::{CniError, Dns, EnvArgs, Request};
 
 const DEFAULT_BRIDGE: LinkName = LinkName::new_static("cni0");
 
@@ -38,6 +39,10 @@ pub struct BridgeConfig {
     pub disable_interface: bool,
     /// The MAC address of the pod's end: `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` of `CNI_ARGS`.
     pub mac: Option<MacAddr>,
+    /// `vlan`, `vlanTrunk`, `preserveDefaultVlan`.
+    pub vlan: VlanConfig,
+    /// The link that holds the gateway's addresses in a VLAN, where there are a `vlan`, a gateway and addresses.
+    pub vlan_gateway: Option<LinkName>,
     /// `dns`, in place of what IPAM says.
     pub dns: Option<Dns>,
 }
@@ -50,9 +55,9 @@ impl BridgeConfig {
     /// When a value has the wrong shape, two contradict each other, or one asks for what can't be done.
     pub fn load(config: &NetworkConfig, request: &Request) -> Result<BridgeConfig, CniError> {
         let root = config.root();
-        refuse_unsupported(&root)?;
         let is_default_gateway = root.bool("isDefaultGateway")?;
-        let bridge = BridgeConfig {
+        let has_addresses = !config.ipam_type()?.is_empty();
+        let mut bridge = BridgeConfig {
             bridge: root.parsed("bridge")?.unwrap_or(DEFAULT_BRIDGE),
             is_gateway: root.bool("isGateway")? || is_default_gateway,
             is_default_gateway,
@@ -66,9 +71,14 @@ impl BridgeConfig {
             check_mac: root.bool("macspoofchk")?,
             disable_interface: root.bool("disableContainerInterface")?,
             mac: mac(&root, request)?,
+            vlan: VlanConfig::load(&root)?,
+            vlan_gateway: None,
             dns: config.dns()?,
         };
-        if bridge.disable_interface && !config.ipam_type()?.is_empty() {
+        if let Some(vlan) = bridge.vlan.untagged.filter(|_| bridge.is_gateway && has_addresses) {
+            bridge.vlan_gateway = Some(vlan::gateway_name(bridge.bridge, vlan)?);
+        }
+        if bridge.disable_interface && has_addresses {
             return Err(CniError::failed("cannot use IPAM when DisableContainerInterface flag is set"));
         }
         if bridge.hairpin && bridge.promiscuous {
@@ -76,23 +86,6 @@ impl BridgeConfig {
             return Err(CniError::failed(msg));
         }
         Ok(bridge)
-    }
-}
-
-/// Refuses, before anything is changed, what this plugin does not do.
-fn refuse_unsupported(root: &Object<'_>) -> Result<(), CniError> {
-    let vlan = root.number::<i64>("vlan")?.unwrap_or(0);
-    if !(0..=4094).contains(&vlan) {
-        let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
-        return Err(CniError::failed(msg));
-    }
-    let asked = [("vlan", vlan != 0), ("vlanTrunk", !root.objects("vlanTrunk")?.is_empty())];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        Some((key, _)) => {
-            let msg = format!("{key} is not supported by this plugin; take the key out of the configuration");
-            Err(CniError::new(Code::UnsupportedField, msg))
-        }
-        None => Ok(()),
     }
 }
 

@@ -63,9 +63,13 @@ pub fn ensure(
     gateways: &[InterfaceAddress],
     force: bool,
 ) -> Result<(), CniError> {
+    let what = if bridge.kind == "bridge" {
+        "failed to set bridge addr"
+    } else {
+        "failed to set vlan interface addr"
+    };
     for gateway in gateways {
-        ensure_address(host, bridge, *gateway, force)
-            .map_err(|error| error.context("failed to set bridge addr"))?;
+        ensure_address(host, bridge, *gateway, force).map_err(|error| error.context(what))?;
         let forwarding = match Family::of(gateway.address) {
             Family::V4 => "ipv4/ip_forward",
             Family::V6 => "ipv6/conf/all/forwarding",

@@ -10,6 +10,7 @@ mod gateway;
 mod macspoof;
 #[cfg(test)]
 mod tests;
+mod vlan;
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ impl Plugin for Bridge {
         let ipam = Ipam::load(config, request)?;
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
+        vlan::require(&mut host, &bridge)?;
         let mut result = ipam.add(request)?;
         attach(invocation, &bridge, &netns, &mut host, &mut result).inspect_err(|_| {
             let _ = ipam.del(request);
@@ -153,19 +155,27 @@ fn attach(
 ) -> Result<(), CniError> {
     let request = &invocation.request;
     let link = ensure_bridge(host, bridge)?;
+    let mut vlan_gateway = None;
     if !result.ips.is_empty() {
         let gateways = gateway::complete(result, bridge);
-        gateway::ensure(host, &link, &gateways, bridge.force_address)?;
+        if let Some(name) = bridge.vlan_gateway {
+            vlan_gateway = Some(vlan::ensure_gateway_link(host, &bridge.vlan, &link, name)?);
+        }
+        let holder = vlan_gateway.as_ref().unwrap_or(&link);
+        gateway::ensure(host, holder, &gateways, bridge.force_address)?;
     }
     let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, mac: bridge.mac };
     let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
-    // Before the pod can send anything.
-    let checked = if bridge.check_mac {
-        let table = MacCheck::open(&invocation.config.name);
-        table.and_then(|mut table| table.add(&attachment(request), name, mac.pod))
-    } else {
-        Ok(())
-    };
+    let joined = vlan::join(host, &bridge.vlan, &link, name);
+    let checked = joined.and_then(|()| {
+        if bridge.check_mac {
+            // Before the pod can send anything.
+            let table = MacCheck::open(&invocation.config.name);
+            table.and_then(|mut table| table.add(&attachment(request), name, mac.pod))
+        } else {
+            Ok(())
+        }
+    });
     let attached = checked.and_then(|()| configure(invocation, bridge, netns, host, (name, result)));
     let masqueraded = attached.and_then(|mac| {
         if bridge.ip_masq {
@@ -190,6 +200,11 @@ fn attach(
             ..Interface::default()
         },
     ];
+    result.interfaces.extend(vlan_gateway.map(|link| Interface {
+        name: link.name.to_string(),
+        mac: text(link.mac),
+        ..Interface::default()
+    }));
     Ok(())
 }
 
@@ -239,6 +254,7 @@ fn ensure_bridge(host: &mut Rtnl, bridge: &BridgeConfig) -> Result<LinkInfo, Cni
     let name = bridge.bridge;
     let mut spec = BridgeSpec::new(name);
     spec.mtu = bridge.mtu;
+    spec.vlan_filtering = bridge.vlan.filtering.then_some(true);
     // With a MAC address of its own from the start a bridge keeps it; else it takes the lowest of its ports'.
     spec.mac = Some(pod::random_mac()?);
     let link = host

@@ -50,8 +50,11 @@ fn contradictions_and_what_can_not_be_done_are_refused() {
         ),
         (r#", "disableContainerInterface": true, "ipam": {"type": "x"}"#, Code::Internal, "cannot use IPAM"),
         (r#", "vlan": 4095"#, Code::Internal, "invalid VLAN ID 4095"),
-        (r#", "vlan": 100"#, Code::UnsupportedField, "vlan is not supported"),
-        (r#", "vlanTrunk": [{"id": 5}]"#, Code::UnsupportedField, "vlanTrunk is not supported"),
+        (
+            r#", "vlan": 1000, "bridge": "bridge-name", "isGateway": true, "ipam": {"type": "x"}"#,
+            Code::Internal,
+            "\"bridge-name.1000\", which is longer than 15 characters",
+        ),
         (r#", "macspoofchk": true"#, Code::UnsupportedField, "macspoofchk is not supported"),
         (r#", "mtu": "big""#, Code::Internal, "mtu: \"big\" is not a whole number"),
         (r#", "bridge": "a/b""#, Code::Internal, "bridge: \"a/b\" is not a link name"),

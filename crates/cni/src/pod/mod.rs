@@ -119,6 +119,16 @@ pub fn random_mac() -> Result<MacAddr, CniError> {
     Ok(MacAddr(bytes))
 }
 
+/// A random name for the host's end of a pair.
+///
+/// # Errors
+///
+/// When there is no randomness.
+pub fn random_veth_name() -> Result<LinkName, CniError> {
+    let name = format!("veth{:08x}", u32::from_ne_bytes(random()?));
+    name.parse().map_err(|error| CniError::caused("veth name", &error))
+}
+
 /// How the pod's link is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PairSpec {
@@ -156,8 +166,7 @@ pub fn make_pair(
     let peer: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
     let pod_mac = spec.mac.map_or_else(random_mac, Ok)?;
     loop {
-        let name = format!("veth{:08x}", u32::from_ne_bytes(random()?));
-        let name: LinkName = name.parse().map_err(|error| CniError::caused("veth name", &error))?;
+        let name = random_veth_name()?;
         let macs = PairMacs { host: random_mac()?, pod: pod_mac };
         let mut veth = VethSpec::new(name, peer, Some(netns.as_fd()));
         veth.master = spec.master;

@@ -111,7 +111,8 @@ fn commands_and_environments_are_checked() {
     let own = host.namespace.try_clone().unwrap();
     let own = Pod { namespace: own };
     host.add("pod", &own, &config).err(8, "should not be the same");
-    host.add("pod", &pod, &host.config("1.0.0", &[V4], json!({"vlan": 5}))).err(2, "vlan is not supported");
+    let spoof = host.config("1.0.0", &[V4], json!({"macspoofchk": true}));
+    host.add("pod", &pod, &spoof).err(2, "macspoofchk is not supported");
     host.assert_empty();
     assert!(!host.links().contains_key("cni0"), "nothing was changed");
 }

@@ -34,7 +34,13 @@ pub struct LinkInfo {
     pub group: u32,
     /// Its alias.
     pub alias: String,
+    /// Of a bridge the VLAN that new ports are members of (`IFLA_BR_VLAN_DEFAULT_PVID`), 0 for none; `None` for other
+    /// links, and for all where the kernel's bridges know no VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`).
+    pub default_pvid: Option<u16>,
 }
+
+/// `linux/if_link.h`.
+const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 
 impl LinkInfo {
     /// `IF_OPER_UP`: it can carry traffic.
@@ -60,6 +66,7 @@ impl LinkInfo {
             peer: None,
             group: 0,
             alias: String::new(),
+            default_pvid: None,
         };
         let mut named = false;
         for attribute in message.attributes(16) {
@@ -78,6 +85,10 @@ impl LinkInfo {
                 libc::IFLA_LINKINFO => {
                     let kind = attribute.nested().find(libc::IFLA_INFO_KIND);
                     link.kind = kind.and_then(|kind| kind.str()).unwrap_or_default().to_owned();
+                    let data =
+                        attribute.nested().find(libc::IFLA_INFO_DATA).filter(|_| link.kind == "bridge");
+                    let default_pvid = data.and_then(|data| data.nested().find(IFLA_BR_VLAN_DEFAULT_PVID));
+                    link.default_pvid = default_pvid.and_then(|vlan| vlan.u16());
                 }
                 _ => {}
             }

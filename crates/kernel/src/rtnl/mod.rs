@@ -10,6 +10,7 @@ mod spec;
 mod tc;
 #[cfg(test)]
 mod tests;
+mod vlan;
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -20,6 +21,7 @@ pub use info::{AddressInfo, LinkInfo, RouteInfo};
 pub use request::Requests;
 pub use spec::{AddressSpec, BridgeSpec, LinkRef, PortSpec, RouteSpec, VethPeer, VethSpec};
 pub use tc::{QdiscInfo, Tbf};
+pub use vlan::PortVlans;
 
 use crate::netlink::{Batch, NetlinkError, Socket};
 
