@@ -1,4 +1,4 @@
-//! The project's own commands, the same for people and for CI: `cargo xtask demo|test|bench|peers|ci`.
+//! The project's own commands, the same for people and for CI: `cargo xtask demo|test|bench|peers|vm|ci`.
 //!
 //! Arguments are read by hand and there is no async: this crate is built before anything else happens, by everybody.
 
@@ -8,6 +8,7 @@ mod demo;
 mod peers;
 mod test;
 mod tools;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ Usage: cargo xtask COMMAND
   bench [NAME...] [-- ARGUMENT...]
                      Runs the benches that need network namespaces, all or those named; --quick is for a first look
   peers              Builds the programs that tests compare with, and prints what to export to run single tests
+  vm -- COMMAND...   Runs a command as root in a guest with Debian's kernel, for what this machine's kernel lacks
   ci                 What .ci/run calls: the same as test
   help               Shows this text
 
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match run(&words) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -39,18 +41,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &[&str]) -> Result<()> {
+fn run(args: &[&str]) -> Result<ExitCode> {
     match args {
-        ["demo"] => demo::run(),
-        ["test"] | ["ci"] => test::run(&test::Options { fuzz: true }),
-        ["test", "--no-fuzz"] => test::run(&test::Options { fuzz: false }),
-        ["bench", names @ ..] => bench::run(names),
-        ["peers"] => peers::run(),
-        ["help" | "--help" | "-h"] => {
-            print!("{USAGE}");
-            Ok(())
-        }
+        ["vm", "--", words @ ..] => return Ok(ExitCode::from(vm::command(words)?)),
+        ["demo"] => demo::run()?,
+        ["test"] | ["ci"] => test::run(&test::Options { fuzz: true })?,
+        ["test", "--no-fuzz"] => test::run(&test::Options { fuzz: false })?,
+        ["bench", names @ ..] => bench::run(names)?,
+        ["peers"] => peers::run()?,
+        ["help" | "--help" | "-h"] => print!("{USAGE}"),
         [] => bail!("no command given\n\n{USAGE}"),
         unknown => bail!("unknown command {:?}\n\n{USAGE}", unknown.join(" ")),
     }
+    Ok(ExitCode::SUCCESS)
 }

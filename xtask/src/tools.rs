@@ -79,31 +79,32 @@ pub fn user_namespaces_work() -> bool {
     works(Command::new("unshare").args(["--user", "--map-root-user", "--net", "--mount", "true"]))
 }
 
-/// Whether a program is in the search path or where system programs are.
-fn has_program(name: &str) -> bool {
+/// A program in the search path or where system programs are.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).any(|dir| dir.join(name).is_file())
+    std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// Runs `apt-get`, as root if we may.
+pub fn apt(args: &[&str]) -> Result<()> {
+    let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
+    if !is_root() {
+        command.args(["-n", "apt-get"]);
+    }
+    run(command.env("DEBIAN_FRONTEND", "noninteractive").args(args).stdout(Stdio::null()))
 }
 
 /// Installs by apt the packages of those programs that aren't there, and says so.
 pub fn install_missing(programs: &[(&str, &str)]) -> Result<()> {
     let mut packages: Vec<&str> =
-        programs.iter().filter(|(program, _)| !has_program(program)).map(|(_, p)| *p).collect();
+        programs.iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, p)| *p).collect();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
     }
     let list = packages.join(" ");
     println!("missing on this machine: {list}; installing with apt-get");
-    let apt = |args: &[&str]| {
-        let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
-        if !is_root() {
-            command.args(["-n", "apt-get"]);
-        }
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args).stdout(Stdio::null());
-        run(&mut command)
-    };
     let install: Vec<&str> =
         ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.iter().copied()).collect();
     apt(&["update"])

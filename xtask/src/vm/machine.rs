@@ -1,0 +1,65 @@
+//! The emulated machine, and what it says while it runs.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::debian::Kernel;
+
+/// Memory in MiB: what is unpacked at boot, twice while it is unpacked, and what the tests need.
+const MEMORY: u32 = 2048;
+
+/// How much of what the kernel said is told when the machine has failed.
+const CONSOLE_LINES: usize = 40;
+
+/// The exit code of `timeout` when time was up.
+const TIMED_OUT: i32 = 124;
+
+/// A machine without network devices and disks: one processor, memory, serial lines. It is emulated even where the
+/// processor could do better, so that it is the same everywhere and needs no rights.
+///
+/// `timeout` ends it when this process can't.
+fn qemu(kernel: &Kernel, archive: &Path, console: &Path, limit: Duration) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", "--kill-after=5", &limit.as_secs().to_string()]);
+    command.args(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-machine", "q35"]);
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"]);
+    command.args(["-m", &MEMORY.to_string(), "-smp", "1"]);
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(archive);
+    command.arg("-serial").arg(format!("file:{}", console.display()));
+    command.args(["-serial", "stdio"]);
+    // A panic ends the machine, and so does any other fault of the kernel.
+    command.args(["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic reboot=triple"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+/// Runs the machine to its end, with each line that its jobs print given to `on_line`, without its end of line.
+///
+/// # Errors
+///
+/// When it can't be started, ends by itself or does not end in time; with the kernel's last messages.
+pub fn run(kernel: &Kernel, archive: &Path, limit: Duration, mut on_line: impl FnMut(&[u8])) -> Result<()> {
+    let console = archive.with_extension("console");
+    let mut machine = qemu(kernel, archive, &console, limit).spawn().context("can't run QEMU")?;
+    let stdout = machine.stdout.take().context("QEMU without standard output")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        on_line(&line?);
+    }
+    let status = machine.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = std::fs::read(&console).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
+    let what = match status.code() {
+        Some(TIMED_OUT) => format!("the guest did not end within {} s", limit.as_secs()),
+        _ => format!("QEMU ended with {status}"),
+    };
+    bail!("{what}; the guest's kernel said last:\n{last}")
+}

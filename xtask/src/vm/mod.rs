@@ -1,0 +1,210 @@
+//! Another kernel: a guest that boots Debian's kernel in QEMU and runs commands of this machine in it as root, for what
+//! this machine's own kernel lacks, and to see the product on the kernel that its users have.
+//!
+//! The guest is emulated, has no network device and no disk, and ends with its last command. Its root file system is made
+//! for each run: busybox, the kernel's modules, the programs that the tests use, and the commands' own files, all at the
+//! paths that they have here. The kernel loads modules by itself when something asks for them, as it does for users.
+
+mod archive;
+mod debian;
+mod jobs;
+mod machine;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tools;
+use archive::Tree;
+use debian::Kernel;
+pub use jobs::Job;
+
+/// Programs that the guest gets if this machine has them, each with its libraries. Everything else is busybox's.
+const PROGRAMS: [&str; 17] = [
+    "arping",
+    "bridge",
+    "conntrack",
+    "ip",
+    "ip6tables",
+    "ip6tables-nft",
+    "ip6tables-restore",
+    "ip6tables-save",
+    "iptables",
+    "iptables-nft",
+    "iptables-restore",
+    "iptables-save",
+    "nft",
+    "ping",
+    // Busybox's own shell takes busybox's `ip`, wherever it stands in the search path.
+    "sh",
+    "strace",
+    "tc",
+];
+
+/// Where iptables has its extensions, below the folder of libraries.
+const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
+
+/// A guest that can be booted.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    kernel: Kernel,
+}
+
+impl Guest {
+    /// Gets what the guest is made of.
+    ///
+    /// # Errors
+    ///
+    /// When this machine can't have it: another processor, no apt, or packages that can't be fetched.
+    pub fn prepare() -> Result<Guest> {
+        Ok(Guest { kernel: debian::prepare()? })
+    }
+
+    /// The version of the guest's kernel, such as `6.1.0-57-cloud-amd64`.
+    pub fn version(&self) -> String {
+        let name = self.kernel.modules.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Boots, runs the jobs one after the other, and ends. Each line that a job prints is given to `on_line` with the
+    /// job's position. The result is their exit codes; 128 and above are signals, as in a shell.
+    ///
+    /// # Errors
+    ///
+    /// When the guest can't be made or does not come to its end within `limit`.
+    pub fn run(
+        &self,
+        jobs: &[Job],
+        limit: Duration,
+        mut on_line: impl FnMut(usize, &str),
+    ) -> Result<Vec<i32>> {
+        let folder = tools::target_dir()?.join(format!("vm-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+        let archive = folder.join("root.cpio");
+        let mut codes = Vec::new();
+        let outcome = self.tree(jobs).and_then(|tree| {
+            let mut file = BufWriter::new(File::create(&archive)?);
+            tree.write(&mut file)?;
+            file.flush()?;
+            machine::run(&self.kernel, &archive, limit, |line| {
+                let (text, code) = jobs::parse(line);
+                if !text.is_empty() || code.is_none() {
+                    on_line(codes.len(), &text);
+                }
+                codes.extend(code);
+            })
+        });
+        let _ = fs::remove_dir_all(&folder);
+        outcome?;
+        match jobs.get(codes.len()) {
+            Some(job) => bail!("the guest ended while it ran {}", job.words.join(" ")),
+            None => Ok(codes),
+        }
+    }
+
+    /// The guest's root file system.
+    fn tree(&self, jobs: &[Job]) -> Result<Tree> {
+        let mut tree = Tree::default();
+        tree.script(Path::new("/init"), include_str!("init.sh"));
+        tree.script(Path::new("/jobs"), &jobs::script(jobs));
+        tree.copy(Path::new("/bin/busybox"), &self.kernel.busybox)?;
+        tree.link(Path::new("/sbin/modprobe"), Path::new("/bin/busybox"));
+        // The shell is found in `/usr/bin` where `/bin` is a link to it.
+        tree.link(Path::new("/bin/sh"), Path::new("/usr/bin/sh"));
+        // Last in the search path, so that this machine's own programs go before.
+        for applet in tools::output(Command::new(&self.kernel.busybox).arg("--list"))?.lines() {
+            tree.link(&Path::new("/busybox").join(applet), Path::new("/bin/busybox"));
+        }
+        tree.copy_folder(&Path::new("/lib/modules").join(self.version()), &self.kernel.modules)?;
+        let mut programs: BTreeSet<PathBuf> =
+            PROGRAMS.iter().filter_map(|name| tools::find_program(name)).collect();
+        for path in jobs.iter().flat_map(files) {
+            if path.is_dir() {
+                tree.copy_folder(&path, &path)?;
+            } else {
+                programs.insert(path);
+            }
+        }
+        for job in jobs {
+            tree.folder(&job.folder);
+        }
+        for path in &programs {
+            tree.copy(path, path)?;
+            for library in libraries(path)? {
+                tree.copy(&library, &library)?;
+            }
+        }
+        if Path::new(EXTENSIONS).is_dir() {
+            tree.copy_folder(Path::new(EXTENSIONS), Path::new(EXTENSIONS))?;
+        }
+        Ok(tree)
+    }
+}
+
+/// What of this machine's files and folders a job needs in the guest: files named by its words, files and folders named by
+/// variables set for it, and, for a test binary, the programs of its package, which it calls by their paths beside cargo's
+/// folder `deps`.
+fn files(job: &Job) -> Vec<PathBuf> {
+    let words = job.words.iter().map(PathBuf::from).filter(|path| path.is_file());
+    let values = job.environment.iter().map(|(_, value)| PathBuf::from(value));
+    let deps = Path::new(&job.words[0]).parent().filter(|folder| folder.ends_with("deps"));
+    let beside = deps.and_then(Path::parent).and_then(|folder| fs::read_dir(folder).ok());
+    let programs = beside.into_iter().flatten().flatten().map(|entry| entry.path());
+    let programs = programs.filter(|path| path.is_file() && path.extension().is_none());
+    let named = words.chain(values.filter(|path| path.is_file() || path.is_dir()));
+    named.chain(programs).filter(|path| path.is_absolute()).collect()
+}
+
+/// The libraries that a program loads, its loader included; none for one that is linked statically or is a script.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("can't run ldd")?;
+    Ok(listed(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The paths in what `ldd` prints: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` or `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn listed(text: &str) -> Vec<PathBuf> {
+    let lines = text.lines().filter_map(|line| line.trim().rsplit_once(" (0x"));
+    let paths = lines.map(|(line, _)| line.rsplit_once(" => ").map_or(line, |(_, path)| path));
+    paths.filter(|path| path.starts_with('/')).map(PathBuf::from).collect()
+}
+
+/// `cargo xtask vm -- COMMAND…`: runs one command in the guest, and ends with its exit code.
+pub fn command(words: &[&str]) -> Result<u8> {
+    let guest = Guest::prepare()?;
+    let mut command =
+        Command::new(words.first().context("no command given; such as: cargo xtask vm -- uname -a")?);
+    command.args(&words[1..]);
+    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOPWISE_"));
+    command.envs(variables);
+    let mut stdout = std::io::stdout();
+    let codes = guest.run(&[Job::of(&command)?], BY_HAND, |_, line| {
+        let _ = writeln!(stdout, "{line}");
+    })?;
+    Ok(codes.first().and_then(|code| u8::try_from(*code).ok()).unwrap_or(1))
+}
+
+/// How long a command run by hand may take.
+const BY_HAND: Duration = Duration::from_secs(1800);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_what_ldd_prints() {
+        let text = "\tlinux-vdso.so.1 (0x00007efccd439000)\n\
+                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007efcccc1e000)\n\
+                    \tlibgone.so => not found\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007efccd43b000)\n";
+        assert_eq!(
+            listed(text),
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from)
+        );
+        assert_eq!(listed("\tstatically linked\n"), Vec::<PathBuf>::new());
+    }
+}
