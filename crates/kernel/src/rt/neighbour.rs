@@ -13,6 +13,7 @@ const HEADER: usize = 12;
 
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_PORT: u16 = 6;
 const NDA_VNI: u16 = 7;
 const NDA_IFINDEX: u16 = 8;
@@ -44,6 +45,8 @@ pub struct NeighbourMessage {
     pub protocol: u8,
     /// An FDB entry with a port, network identifier, link or nexthop of its own.
     pub special: bool,
+    /// Tells when it was used: whoever holds the entry wrote this.
+    pub has_times: bool,
 }
 
 impl NeighbourMessage {
@@ -60,6 +63,12 @@ impl NeighbourMessage {
     /// Answered for by this host: no neighbour at all.
     pub fn proxy(&self) -> bool {
         self.flags & NTF_PROXY != 0
+    }
+
+    /// What rtnetlink itself says of each FDB request that has succeeded, after the device has said what it made of it:
+    /// the Ethernet address and no destination. Linux 6.1 does, 6.18 doesn't.
+    pub fn is_echo(&self) -> bool {
+        self.is_fdb() && !self.has_times
     }
 
     /// `NUD_PERMANENT`.
@@ -85,11 +94,13 @@ pub fn decode(message: &Message<'_>) -> Option<NeighbourMessage> {
         mac: None,
         protocol: 0,
         special: false,
+        has_times: false,
     };
     for attribute in message.attributes(HEADER) {
         match attribute.kind {
             NDA_DST => neighbour.address = attribute.ip(),
             NDA_LLADDR => neighbour.mac = attribute.mac(),
+            NDA_CACHEINFO => neighbour.has_times = true,
             NDA_PROTOCOL => neighbour.protocol = attribute.u8().unwrap_or(0),
             NDA_PORT | NDA_VNI | NDA_IFINDEX | NDA_NH_ID => neighbour.special = true,
             _ => {}

@@ -307,7 +307,7 @@ impl State {
         let Some(name) = self.name(entry.link) else { return };
         let ours = self.is_ours(entry.link);
         if entry.is_fdb() {
-            if let Some((key, now)) = translate::fdb(&entry, name).filter(|_| ours) {
+            if let Some((key, now)) = translate::fdb(&entry, name).filter(|_| ours && !entry.is_echo()) {
                 events.push(Event::Fdb { key, now: present.then_some(now) });
             }
             return;
