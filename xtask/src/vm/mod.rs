@@ -25,26 +25,20 @@ use debian::Kernel;
 pub use jobs::Job;
 
 /// Programs that the guest gets if this machine has them, each with its libraries. Everything else is busybox's.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 8] = [
     "arping",
     "bridge",
     "conntrack",
     "ip",
-    "ip6tables",
-    "ip6tables-nft",
-    "ip6tables-restore",
-    "ip6tables-save",
-    "iptables",
-    "iptables-nft",
-    "iptables-restore",
-    "iptables-save",
     "nft",
     "ping",
     // Busybox's own shell takes busybox's `ip`, wherever it stands in the search path.
     "sh",
-    "strace",
     "tc",
 ];
+
+/// How the names of iptables' programs start, all of which it gets too: `iptables-nft-restore` and so on.
+const IPTABLES: [&str; 2] = ["iptables", "ip6tables"];
 
 /// Where iptables has its extensions, below the folder of libraries.
 const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
@@ -114,15 +108,14 @@ impl Guest {
         tree.script(Path::new("/jobs"), &jobs::script(jobs));
         tree.copy(Path::new("/bin/busybox"), &self.kernel.busybox)?;
         tree.link(Path::new("/sbin/modprobe"), Path::new("/bin/busybox"));
-        // The shell is found in `/usr/bin` where `/bin` is a link to it.
-        tree.link(Path::new("/bin/sh"), Path::new("/usr/bin/sh"));
+        let shell = tools::find_program("sh").context("this machine has no sh")?;
+        tree.link(Path::new("/bin/sh"), &shell.canonicalize()?);
         // Last in the search path, so that this machine's own programs go before.
         for applet in tools::output(Command::new(&self.kernel.busybox).arg("--list"))?.lines() {
             tree.link(&Path::new("/busybox").join(applet), Path::new("/bin/busybox"));
         }
         tree.copy_folder(&Path::new("/lib/modules").join(self.version()), &self.kernel.modules)?;
-        let mut programs: BTreeSet<PathBuf> =
-            PROGRAMS.iter().filter_map(|name| tools::find_program(name)).collect();
+        let mut programs = programs();
         for path in jobs.iter().flat_map(files) {
             if path.is_dir() {
                 tree.copy_folder(&path, &path)?;
@@ -134,7 +127,12 @@ impl Guest {
             tree.folder(&job.folder);
         }
         for path in &programs {
-            tree.copy(path, path)?;
+            // Programs of many names look at the one they were called by.
+            let real = path.canonicalize().with_context(|| format!("can't read {}", path.display()))?;
+            if real != *path {
+                tree.link(path, &real);
+            }
+            tree.copy(&real, &real)?;
             for library in libraries(path)? {
                 tree.copy(&library, &library)?;
             }
@@ -144,6 +142,19 @@ impl Guest {
         }
         Ok(tree)
     }
+}
+
+/// The programs of this machine that the guest gets whatever it runs.
+fn programs() -> BTreeSet<PathBuf> {
+    let mut programs: BTreeSet<PathBuf> =
+        PROGRAMS.iter().filter_map(|name| tools::find_program(name)).collect();
+    let iptables = tools::find_program("iptables");
+    let folder = iptables.as_deref().and_then(Path::parent).and_then(|folder| fs::read_dir(folder).ok());
+    programs.extend(folder.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        IPTABLES.iter().any(|start| name.starts_with(start)) && path.is_file()
+    }));
+    programs
 }
 
 /// What of this machine's files and folders a job needs in the guest: files named by its words, files and folders named by
