@@ -18,6 +18,7 @@ pub mod diff;
 pub mod family;
 pub mod host;
 pub mod ipam;
+pub mod l2;
 pub mod mark;
 pub mod name;
 pub mod netfilter;
