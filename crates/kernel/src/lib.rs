@@ -6,6 +6,7 @@
 //! - [`rt`]: the routing messages that they exchange with it.
 //! - [`nft`]: our nftables table, and what foreign ones do to forwarded packets.
 //! - [`iptables`]: accepts in an iptables `FORWARD` chain whose policy is `DROP`.
+//! - [`l2`]: the uplink on the bridge.
 //! - [`rtnl`]: small imperative operations over it, for the plugin and the lab.
 //!
 //! Nothing here decides anything: it observes values of `hopwise-core`, and applies them.
@@ -13,6 +14,7 @@
 mod apply;
 pub mod iptables;
 pub mod kernel;
+pub mod l2;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

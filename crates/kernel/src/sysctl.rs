@@ -32,3 +32,15 @@ pub fn write(key: &SysctlKey, value: &str) -> io::Result<()> {
 fn path(key: &SysctlKey) -> PathBuf {
     PathBuf::from(BASE).join(key.path())
 }
+
+/// Reads a sysctl given by its path below `/proc/sys/net/`; `None` when it can't be read.
+pub(crate) fn read_path(path: &str) -> Option<String> {
+    std::fs::read_to_string(PathBuf::from(BASE).join(path)).ok().map(|value| value.trim_end().to_owned())
+}
+
+/// Writes a sysctl given by its path below `/proc/sys/net/`.
+pub(crate) fn write_path(path: &str, value: &str) -> io::Result<()> {
+    // Never made: a file of that name on something else than procfs would help nobody.
+    let mut file = std::fs::File::options().write(true).open(PathBuf::from(BASE).join(path))?;
+    io::Write::write_all(&mut file, value.as_bytes())
+}

@@ -31,7 +31,7 @@ pub enum Step {
     Release(LinkName),
     /// Sets a sysctl.
     SetSysctl(LinkName, Sysctl, String),
-    /// Adds an address, behind those that are there; an IPv6 one can be used at once, without duplicate address detection.
+    /// Adds an address, behind (IPv4) or before (IPv6) those that are there; an IPv6 one can be used at once, without duplicate address detection.
     AddAddress(LinkName, Address),
     /// Makes flags, lifetimes and metric of an address that is there what they are to be.
     SetAddress(LinkName, Address),
@@ -80,8 +80,8 @@ impl fmt::Display for Step {
         match self {
             Step::MakeBridge { name, mac, mtu } => write!(
                 f,
-                "ip link add {name} up address {mac} mtu {mtu} addrgenmode none type bridge stp_state 0 \
-                 forward_delay 0"
+                "ip link add {name} address {mac} mtu {mtu} type bridge stp_state 0 forward_delay 0\n\
+                 ip link set {name} addrgenmode none up"
             ),
             Step::DeleteBridge(name) => write!(f, "ip link delete {name}"),
             Step::SetMac(link, mac) => write!(f, "ip link set {link} address {mac}"),

@@ -24,7 +24,11 @@ pub fn steps(observed: &Observed, held: &Held, direction: Direction) -> Vec<Step
     let Direction { from, to } = direction;
     let mut steps = Vec::new();
     let mut settle = Vec::new();
-    for address in &held.addresses {
+    // The kernel lists the IPv4 address that came last as the last, and the IPv6 address that came last as the first of its
+    // scope; in this order both lists become what they were.
+    let (v4, v6): (Vec<&Address>, Vec<&Address>) =
+        held.addresses.iter().partition(|address| address.address.is_ipv4());
+    for address in v4.iter().chain(v6.iter().rev()) {
         add_address(observed, &address.on_link(from, to), to, &mut steps, &mut settle);
     }
     let mut old_routes = add_routes(observed, held, direction, &mut steps);
@@ -39,14 +43,31 @@ pub fn steps(observed: &Observed, held: &Held, direction: Direction) -> Vec<Step
             steps.push(Step::DeleteNeighbour(from, *neighbour));
         }
     }
-    // The last one first: with a primary IPv4 address the kernel deletes the secondary ones of its subnet.
-    for address in held.addresses.iter().rev() {
+    // In an order in which those that are left keep theirs when this ends halfway and is undone. And with a primary IPv4
+    // address the kernel deletes the secondary ones of its subnet: it goes last.
+    for address in v6.into_iter().chain(v4.into_iter().rev()) {
         if let Some(there) = observed.addresses_of(from).iter().find(|there| there.same_key(address)) {
             steps.push(Step::DeleteAddress(from, there.clone()));
         }
     }
+    steps.extend(prefix_routes_left(observed, held, from));
     steps.append(&mut settle);
     steps
+}
+
+/// The routes of prefixes that stay when their addresses go: with an IPv6 address that has an end the kernel leaves the route
+/// to its own end (`ipv6_del_addr`).
+fn prefix_routes_left(observed: &Observed, held: &Held, link: LinkName) -> impl Iterator<Item = Step> {
+    let ends = |route: &&Route| {
+        held.addresses.iter().any(|address| {
+            address.address.is_ipv6() && address.valid.is_some() && address.network() == Some(route.dst)
+        })
+    };
+    let of_prefixes = observed
+        .routes
+        .iter()
+        .filter(move |route| route.uses(link) && route.follows_from(observed.addresses_of(link)));
+    of_prefixes.filter(ends).cloned().map(Step::DeleteRoute).collect::<Vec<_>>().into_iter()
 }
 
 fn add_address(

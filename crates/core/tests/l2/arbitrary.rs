@@ -138,6 +138,8 @@ fn possible(mut observed: Observed) -> Observed {
                 kept.push(address);
             }
         }
+        // The kernel's order: IPv4, global IPv6, link-local IPv6.
+        kept.sort_by_key(|address| (address.address.is_ipv6(), address.is_link_local()));
         *addresses = kept;
     }
     let mut kept: Vec<Route> = Vec::new();

@@ -51,7 +51,14 @@ pub fn apply(observed: &mut Observed, step: &Step) {
             }
             let there = addresses(observed, link);
             assert!(!there.iter().any(|there| there.same_key(&address)), "{step}: is there");
-            there.push(address);
+            // `ipv6_link_dev_addr`: before the first one whose scope is not wider.
+            let global = |address: &Address| !address.is_link_local();
+            let at = there.iter().position(|there| {
+                there.address.is_ipv6() && address.address.is_ipv6() && global(&address) >= global(there)
+            });
+            let v6 = there.iter().position(|there| there.address.is_ipv6()).unwrap_or(there.len());
+            let end = if address.address.is_ipv6() { there.len() } else { v6 };
+            there.insert(at.unwrap_or(end), address);
         }
         Step::SetAddress(link, address) => {
             let there = addresses(observed, link).iter_mut().find(|there| there.same_key(&address));

@@ -100,26 +100,27 @@ fn commands(steps: &[hopwise_core::l2::step::Step]) -> String {
 fn attaching_as_commands() {
     let plan = attach::plan(&node(), WANTED).unwrap();
     expect![[r#"
-        ip link add cni0 up address 02:00:00:00:00:01 mtu 1500 addrgenmode none type bridge stp_state 0 forward_delay 0
+        ip link add cni0 address 02:00:00:00:00:01 mtu 1500 type bridge stp_state 0 forward_delay 0
+        ip link set cni0 addrgenmode none up
         sysctl -w net/ipv4/conf/cni0/arp_ignore=1
         sysctl -w net/ipv6/conf/cni0/accept_ra=0
         sysctl -w net/ipv6/conf/eth1/addr_gen_mode=1
         ip link set eth1 master cni0
         ip address add 192.168.0.5/24 dev cni0 broadcast 192.168.0.255 valid_lft 3600 preferred_lft 1800
         ip address add 192.168.0.6/24 dev cni0 label cni0:web
-        ip address add fd00::5/64 dev cni0 nodad
         ip address add fe80::1/64 dev cni0 scope link nodad
+        ip address add fd00::5/64 dev cni0 nodad
         ip route replace default via 192.168.0.1 dev cni0 proto dhcp src 192.168.0.5 metric 100 mtu 1400 advmss 1300
         ip route replace 10.9.0.0/16 table 1000 proto boot nexthop via 192.168.0.1 dev cni0 weight 1 nexthop via 10.0.0.1 dev eth0 onlink weight 3
         ip route replace ::/0 via fe80::ff dev cni0 proto boot
         ip neighbour replace 192.168.0.1 dev cni0 lladdr 02:00:00:00:00:fe nud permanent
         ip neighbour del 192.168.0.1 dev eth1
-        ip address del fe80::1/64 dev eth1
         ip address del fd00::5/64 dev eth1
+        ip address del fe80::1/64 dev eth1
         ip address del 192.168.0.6/24 dev eth1
         ip address del 192.168.0.5/24 dev eth1
-        ip address change fd00::5/64 dev cni0
         ip address change fe80::1/64 dev cni0 scope link
+        ip address change fd00::5/64 dev cni0
     "#]].assert_eq(&commands(&plan.steps));
     assert_eq!(plan.gateways.len(), 2);
 }
@@ -133,19 +134,19 @@ fn detaching_as_commands() {
         ip link set eth1 nomaster
         ip address add 192.168.0.5/24 dev eth1 broadcast 192.168.0.255 valid_lft 3600 preferred_lft 1800
         ip address add 192.168.0.6/24 dev eth1 label eth1:web
-        ip address add fd00::5/64 dev eth1 nodad
         ip address add fe80::1/64 dev eth1 scope link nodad
+        ip address add fd00::5/64 dev eth1 nodad
         ip route replace default via 192.168.0.1 dev eth1 proto dhcp src 192.168.0.5 metric 100 mtu 1400 advmss 1300
         ip route replace 10.9.0.0/16 table 1000 proto boot nexthop via 192.168.0.1 dev eth1 weight 1 nexthop via 10.0.0.1 dev eth0 onlink weight 3
         ip route replace ::/0 via fe80::ff dev eth1 proto boot
         ip neighbour replace 192.168.0.1 dev eth1 lladdr 02:00:00:00:00:fe nud permanent
         ip neighbour del 192.168.0.1 dev cni0
-        ip address del fe80::1/64 dev cni0
         ip address del fd00::5/64 dev cni0
+        ip address del fe80::1/64 dev cni0
         ip address del 192.168.0.6/24 dev cni0
         ip address del 192.168.0.5/24 dev cni0
-        ip address change fd00::5/64 dev eth1
         ip address change fe80::1/64 dev eth1 scope link
+        ip address change fd00::5/64 dev eth1
         sysctl -w net/ipv6/conf/eth1/addr_gen_mode=0
         ip link delete cni0
     "#]].assert_eq(&commands(&detach::plan(&observed, &plan.record)));

@@ -19,6 +19,7 @@ use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 
 pub use info::{AddressInfo, LinkInfo, RouteInfo};
 pub use request::Requests;
+pub(crate) use request::ifinfomsg;
 pub use spec::{AddressSpec, BridgeSpec, LinkRef, PortSpec, RouteSpec, VethPeer, VethSpec};
 pub use tc::{QdiscInfo, Tbf};
 pub use vlan::PortVlans;
@@ -85,8 +86,7 @@ impl Rtnl {
     fn link(&mut self, link: LinkRef) -> Result<Option<LinkInfo>, NetlinkError> {
         let mut batch = Batch::new();
         let index = if let LinkRef::Index(index) = link { index.0 } else { 0 };
-        let mut message =
-            batch.message(libc::RTM_GETLINK, 0, &request::ifinfomsg(libc::AF_UNSPEC, index, 0, 0));
+        let mut message = batch.message(libc::RTM_GETLINK, 0, &ifinfomsg(libc::AF_UNSPEC, index, 0, 0));
         if let LinkRef::Name(name) = link {
             message.str(libc::IFLA_IFNAME, name.as_str());
         }
@@ -107,7 +107,7 @@ impl Rtnl {
     pub fn links(&mut self) -> Result<Vec<LinkInfo>, NetlinkError> {
         let mut batch = Batch::new();
         batch
-            .message(libc::RTM_GETLINK, 0, &request::ifinfomsg(libc::AF_UNSPEC, 0, 0, 0))
+            .message(libc::RTM_GETLINK, 0, &ifinfomsg(libc::AF_UNSPEC, 0, 0, 0))
             .u32(libc::IFLA_EXT_MASK, SKIP_STATS);
         let mut links = Vec::new();
         self.socket.dump(&mut batch, &mut links, Vec::clear, |links, message| {

@@ -343,7 +343,7 @@ fn family(address: IpAddr) -> u8 {
 }
 
 /// `struct ifinfomsg`.
-pub(super) fn ifinfomsg(family: i32, index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(crate) fn ifinfomsg(family: i32, index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut fixed = [0; 16];
     fixed[0] = family as u8;
     fixed[4..8].copy_from_slice(&index.to_ne_bytes());
