@@ -7,6 +7,7 @@
 
 pub mod field;
 pub mod inventory;
+pub mod l2;
 pub mod node_data;
 pub mod saved;
 pub mod settings;
