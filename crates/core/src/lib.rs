@@ -27,3 +27,4 @@ pub mod object;
 pub mod observed;
 pub mod plan;
 pub mod report;
+pub mod slices;
