@@ -19,11 +19,14 @@ use serde_saphyr::FlowSeq;
 use crate::field::{self, FieldError, PerFamily};
 use crate::settings;
 
+mod lan;
 mod locate;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod wire;
+
+pub use lan::{DEFAULT_PER_NODE, LanPlan};
 
 /// Why a file is not an inventory. Prints as `FILE:LINE:COLUMN: FIELD: MESSAGE; FIX`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,9 +50,23 @@ pub struct InventoryError {
 ///
 /// Every claim has seniority 0 (as old as the cluster): a file can't say who came first. The store can.
 pub fn parse(text: &str, file: &Path) -> Result<ClusterView, InventoryError> {
+    read(text, file, cluster_view)
+}
+
+/// Reads what an inventory says of a LAN whose hosts the pods are, and of the slices of it that nodes have; `None` where
+/// there is no `networks.lan`. No part of the [`ClusterView`]: routes don't depend on it.
+pub fn parse_lan(text: &str, file: &Path) -> Result<Option<LanPlan>, InventoryError> {
+    read(text, file, lan::plan)
+}
+
+fn read<T>(
+    text: &str,
+    file: &Path,
+    convert: impl FnOnce(&wire::Inventory) -> Result<T, FieldError>,
+) -> Result<T, InventoryError> {
     let wire: wire::Inventory = serde_saphyr::from_str_with_options(text, yaml_options(text))
         .map_err(|error| syntax::explain(&error, text, file))?;
-    cluster_view(&wire).map_err(|error| {
+    convert(&wire).map_err(|error| {
         let place = locate::Document::read(text)
             .map_or(locate::Place { line: 1, column: 1 }, |document| document.place(&error.path));
         InventoryError {
@@ -64,7 +81,7 @@ pub fn parse(text: &str, file: &Path) -> Result<ClusterView, InventoryError> {
 }
 
 /// Writes a view as an inventory that [`parse`] reads back as the same view, but for the seniority of claims, which the
-/// file has no place for.
+/// file has no place for. Nothing of a LAN is written: the view has nothing of it.
 pub fn render(view: &ClusterView) -> String {
     let networks = &view.networks;
     let wire = wire::Inventory {
@@ -73,6 +90,7 @@ pub fn render(view: &ClusterView) -> String {
             services: texts(&networks.services),
             nodes: texts(&networks.nodes),
             fabric: texts(&networks.fabric),
+            lan: None,
         },
         settings: (&view.settings).into(),
         nodes: Some(view.nodes.values().map(|node| wire_node(node)).collect()),
@@ -106,6 +124,7 @@ fn yaml_options(text: &str) -> serde_saphyr::Options {
 
 fn cluster_view(wire: &wire::Inventory) -> Result<ClusterView, FieldError> {
     let networks = networks(&wire.networks).map_err(|error| error.under("networks"))?;
+    lan::plan(wire)?;
     let settings = config::Settings::try_from(&wire.settings).map_err(|error| error.under("settings"))?;
     let entries = wire.nodes.as_ref().ok_or_else(|| {
         FieldError::new("there are no nodes", "list them; if there are to be none, write `nodes: []`")
@@ -250,6 +269,7 @@ fn wire_node(node: &Node) -> wire::Node {
             Os::Linux => None,
             Os::Windows => Some("windows".to_owned()),
         },
+        slices: FlowSeq(Vec::new()),
         settings: settings::Settings::from(&node.settings),
     }
 }

@@ -11,6 +11,7 @@ pub mod l2;
 pub mod node_data;
 pub mod saved;
 pub mod settings;
+pub mod slices;
 pub mod status;
 mod text;
 

@@ -2,13 +2,15 @@
 
 use std::process::Command;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "",
     "agent",
     "routes",
     "plan",
     "status",
     "cleanup",
+    "l2",
+    "l2 slices",
     "lab",
     "lab up",
     "lab check",

@@ -7,6 +7,7 @@ use expect_test::{Expect, expect};
 use super::{parse, render};
 
 mod documentation;
+mod lan;
 mod round_trip;
 
 const NETWORKS: &str = "networks:\n  pods: [10.244.0.0/16]\n";
@@ -97,7 +98,7 @@ fn keys_that_are_unknown_missing_or_twice_there_are_named() {
     body(
         "nodes:\n  - name: a\n    wombat: []\n",
         &expect![
-            "inventory.yaml:5:5: nodes[0].wombat: this key is not known; the keys here are name, addresses, podCIDRs, mac, vxlanMac, os, settings"
+            "inventory.yaml:5:5: nodes[0].wombat: this key is not known; the keys here are name, addresses, podCIDRs, mac, vxlanMac, os, slices, settings"
         ],
     );
     body(

@@ -28,6 +28,21 @@ pub struct Networks {
     pub nodes: FlowSeq<Vec<String>>,
     #[serde(default = "empty", skip_serializing_if = "is_empty")]
     pub fabric: FlowSeq<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lan: Option<Lan>,
+}
+
+/// A LAN whose hosts the pods are.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lan {
+    pub subnets: FlowSeq<Vec<String>>,
+    #[serde(default = "empty", skip_serializing_if = "is_empty")]
+    pub gateways: FlowSeq<Vec<String>>,
+    #[serde(default = "empty", skip_serializing_if = "is_empty")]
+    pub exclude: FlowSeq<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses_per_node: Option<u64>,
 }
 
 /// One node.
@@ -45,6 +60,8 @@ pub struct Node {
     pub vxlan_mac: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub os: Option<String>,
+    #[serde(default = "empty", skip_serializing_if = "is_empty")]
+    pub slices: FlowSeq<Vec<String>>,
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub settings: Settings,
 }

@@ -5,6 +5,7 @@ pub mod cleanup;
 pub mod completion;
 #[cfg(test)]
 mod example;
+pub mod l2;
 pub mod lab;
 pub mod plan;
 pub mod routes;

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use crate::cidr::Cidr;
 use crate::family::Family;
-use crate::ipam::{address, next_address, number};
+use crate::ipam::{Range, RangeSet, address, next_address, number};
 
 /// A LAN whose addresses are cut into slices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +123,16 @@ impl Lan {
     /// The address that pods of a subnet send what is not for the LAN: the one given, else the first of the subnet.
     pub fn gateway_of(&self, subnet: Cidr) -> IpAddr {
         self.given_gateway(subnet).unwrap_or_else(|| next_address(subnet.address()))
+    }
+
+    /// A slice as a range set of `host-local`: one range for each piece, with the subnet and gateway that it lies in.
+    /// `None` for an empty slice, and for one that reaches out of the LAN.
+    pub fn range_set(&self, slice: &SpanSet) -> Option<RangeSet> {
+        let range = |span: Span| {
+            let subnet = self.subnet_of(span.first())?;
+            Range::new(subnet, Some(span.first()), Some(span.last()), Some(self.gateway_of(subnet))).ok()
+        };
+        RangeSet::new(slice.spans().map(range).collect::<Option<_>>()?).ok()
     }
 
     /// The addresses of one family that slices are cut from.

@@ -177,6 +177,22 @@ fn smaller_slices_are_cut_at_the_end_and_what_is_newly_excluded_is_given_up() {
     .assert_eq(&table(&grown));
 }
 
+#[test]
+fn a_slice_in_pieces_is_several_ranges_of_one_set() {
+    let home = lan(&["192.168.1.0/24"], &["192.168.1.4"], 4);
+    let outcome = assign(&home, &names("a"), &Assignment::default());
+    let slice = &outcome.assignment.nodes.values().next().unwrap().v4;
+    let set = home.range_set(slice).unwrap();
+    assert_eq!(set.to_string(), "192.168.1.5-192.168.1.8", "one piece where there is one");
+    let scattered: SpanSet = ["192.168.1.2-3", "192.168.1.9"].into_iter().map(span).collect();
+    let set = home.range_set(&scattered).unwrap();
+    assert_eq!(set.to_string(), "192.168.1.2-192.168.1.3,192.168.1.9-192.168.1.9");
+    assert_eq!(set.ranges()[1].gateway(), ip("192.168.1.1"));
+    assert_eq!(set.ranges()[1].subnet().prefix_len(), 24);
+    assert_eq!(home.range_set(&SpanSet::default()), None);
+    assert_eq!(home.range_set(&[span("10.0.0.1")].into_iter().collect()), None);
+}
+
 prop_compose! {
     fn any_lan()(
         net in 0_u8..4, bits in 2_u8..=8, six in 2_u8..=9, which in 1_u8..=3,
@@ -228,6 +244,13 @@ fn sound(lan: &Lan, nodes: &[NodeName], outcome: &Outcome) -> Result<(), TestCas
             prop_assert!(address != lan.gateway_of(subnet) && address != subnet.address());
             prop_assert!(family == Family::V6 || address != subnet.last_address());
             prop_assert!(lan.exclude.iter().all(|span| !span.contains(address)));
+        }
+        for slice in slices.values().map(|slice| slice.get(family)).filter(|slice| !slice.is_empty()) {
+            prop_assert_eq!(
+                lan.range_set(slice).unwrap().capacity(),
+                slice.len(),
+                "no range holds a gateway"
+            );
         }
         let wanted = if lan.families().any(|has| has == family) { u128::from(lan.per_node) } else { 0 };
         let short = slices.values().filter(|slice| slice.get(family).len() < wanted).count();
