@@ -171,7 +171,8 @@ where
 }
 
 fn sysctls_data(sysctls: &BTreeMap<Sysctl, String>) -> BTreeMap<String, String> {
-    let entry = |(sysctl, value): (&Sysctl, &String)| (format!("{}/{}", sysctl.area, sysctl.name), value.clone());
+    let entry =
+        |(sysctl, value): (&Sysctl, &String)| (format!("{}/{}", sysctl.area, sysctl.name), value.clone());
     sysctls.iter().map(entry).collect()
 }
 
@@ -223,10 +224,7 @@ impl TryFrom<&RecordData> for Record {
             })
         });
         Ok(Record {
-            wanted: Wanted {
-                uplink: parse("uplink", &data.uplink)?,
-                bridge: parse("bridge", &data.bridge)?,
-            },
+            wanted: Wanted { uplink: parse("uplink", &data.uplink)?, bridge: parse("bridge", &data.bridge)? },
             held: Held {
                 addresses: data.addresses.iter().map(Address::from).collect(),
                 routes: data.routes.iter().map(Route::try_from).collect::<Result<_, _>>()?,

@@ -7,6 +7,7 @@
 //! - [`nft`]: our nftables table, and what foreign ones do to forwarded packets.
 //! - [`iptables`]: accepts in an iptables `FORWARD` chain whose policy is `DROP`.
 //! - [`l2`]: the uplink on the bridge.
+//! - [`probe`]: asking a link whether an address is taken.
 //! - [`rtnl`]: small imperative operations over it, for the plugin and the lab.
 //!
 //! Nothing here decides anything: it observes values of `hopwise-core`, and applies them.
@@ -19,6 +20,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 mod observe;
+pub mod probe;
 pub mod rt;
 pub mod rtnl;
 pub mod sysctl;

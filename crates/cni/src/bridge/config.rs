@@ -2,6 +2,7 @@
 
 use hopwise_core::name::{LinkName, MacAddr};
 
+use super::conflict::Detection;
 use super::vlan::{self, VlanConfig};
 use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
@@ -43,6 +44,8 @@ pub struct BridgeConfig {
     pub vlan: VlanConfig,
     /// The link that holds the gateway's addresses in a VLAN, where there are a `vlan`, a gateway and addresses.
     pub vlan_gateway: Option<LinkName>,
+    /// `addressConflictDetection`: ask the network whether an address is free before the pod gets it.
+    pub conflicts: Option<Detection>,
     /// `dns`, in place of what IPAM says.
     pub dns: Option<Dns>,
 }
@@ -73,6 +76,7 @@ impl BridgeConfig {
             mac: mac(&root, request)?,
             vlan: VlanConfig::load(&root)?,
             vlan_gateway: None,
+            conflicts: Detection::load(&root)?,
             dns: config.dns()?,
         };
         if let Some(vlan) = bridge.vlan.untagged.filter(|_| bridge.is_gateway && has_addresses) {

@@ -6,6 +6,7 @@
 //! time may already count on them.
 
 mod config;
+mod conflict;
 mod gateway;
 mod macspoof;
 #[cfg(test)]
@@ -37,11 +38,18 @@ impl Plugin for Bridge {
     fn add(&self, invocation: &Invocation) -> Result<AddResult, CniError> {
         let Invocation { request, config } = invocation;
         let bridge = BridgeConfig::load(config, request)?;
-        let ipam = Ipam::load(config, request)?;
+        let mut ipam = Ipam::load(config, request)?;
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
         vlan::require(&mut host, &bridge)?;
-        let mut result = ipam.add(request)?;
+        let mut result = match bridge.conflicts.filter(|_| ipam.is_some()) {
+            None => ipam.add(request)?,
+            Some(detection) => {
+                ipam.avoid_conflicts(detection.retry_after);
+                let link = ensure_bridge(&mut host, &bridge)?;
+                conflict::add(&mut host, &link, &ipam, request, detection)?
+            }
+        };
         attach(invocation, &bridge, &netns, &mut host, &mut result).inspect_err(|_| {
             let _ = ipam.del(request);
         })?;
@@ -80,8 +88,12 @@ impl Plugin for Bridge {
 
     fn status(&self, invocation: &Invocation) -> Result<(), CniError> {
         let Invocation { request, config } = invocation;
-        BridgeConfig::load(config, request)?;
-        Ipam::load(config, request)?.status(request)
+        let bridge = BridgeConfig::load(config, request)?;
+        let mut ipam = Ipam::load(config, request)?;
+        if let Some(detection) = bridge.conflicts {
+            ipam.avoid_conflicts(detection.retry_after);
+        }
+        ipam.status(request)
     }
 
     fn gc(&self, invocation: &Invocation) -> Result<(), CniError> {
@@ -235,13 +247,19 @@ fn configure(
         }
         pod::configure(netns, ifname, &end)?;
         wait_for_port(host, name)?;
+        if !result.ips.is_empty() {
+            pod::announce(netns, ifname);
+        }
     }
     Ok(pod::link(host, bridge.bridge)?.mac)
 }
 
-/// Duplicate address detection as asked for, and an announcement (gratuitous ARP) when the link comes up.
+/// Duplicate address detection as asked for, and announcements (gratuitous ARP, unsolicited neighbour advertisements).
 fn sysctls(ifname: &str, dad: bool) -> Vec<(String, &'static str)> {
-    let mut sysctls = vec![(format!("ipv4/conf/{ifname}/arp_notify"), "1")];
+    let mut sysctls = vec![
+        (format!("ipv4/conf/{ifname}/arp_notify"), "1"),
+        (format!("ipv6/conf/{ifname}/ndisc_notify"), "1"),
+    ];
     if dad {
         sysctls.push((format!("ipv6/conf/{ifname}/enhanced_dad"), "1"));
     }

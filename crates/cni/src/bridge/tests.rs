@@ -91,3 +91,28 @@ fn gateways_and_default_routes_are_completed() {
     assert_eq!(gateways, ["10.1.2.1/24", "10.1.3.1/24"]);
     assert_eq!(result.routes.len(), 2, "a default route without a gateway does not count");
 }
+
+#[test]
+fn conflict_detection_is_asked_for_by_true_or_by_how() {
+    let detection = |value: &str| load(&format!(r#", "addressConflictDetection": {value}"#), "");
+    assert_eq!(load("", "").unwrap().conflicts, None);
+    assert_eq!(detection("false").unwrap().conflicts, None);
+    assert_eq!(detection("null").unwrap().conflicts, None);
+    let default = detection("true").unwrap().conflicts.unwrap();
+    assert_eq!((default.pace.probes, default.pace.interval.as_millis()), (3, 50));
+    assert_eq!(default.retry_after.as_secs(), 600);
+    assert_eq!(detection("{}").unwrap().conflicts, Some(default));
+    let slow = r#"{"Probes": 1, "intervalMilliseconds": 2000, "retryAfterSeconds": 1}"#;
+    let slow = detection(slow).unwrap().conflicts.unwrap();
+    assert_eq!((slow.pace.probes, slow.pace.interval.as_millis()), (1, 2000));
+    assert_eq!(slow.retry_after.as_secs(), 1);
+    for (value, expected) in [
+        (r#""yes""#, "addressConflictDetection: \"yes\" is not an object"),
+        (r#"{"probes": 0}"#, "addressConflictDetection.probes: 0 is not between 1 and 10"),
+        (r#"{"intervalMilliseconds": 3000}"#, "intervalMilliseconds: 3000 is not between 1 and 2000"),
+        (r#"{"retryAfterSeconds": -1}"#, "retryAfterSeconds: -1 is not a whole number"),
+    ] {
+        let error = detection(value).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -5,7 +5,9 @@ pub mod host_local;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use hopwise_kernel::probe::Conflict;
 use host_local::{Entry, Gateways, HostLocal, no_steps};
 
 use crate::config::{Attachment, NetworkConfig};
@@ -75,6 +77,31 @@ impl<'a> Ipam<'a> {
             return Err(CniError::failed("IPAM plugin returned missing IP config"));
         }
         Ok(result)
+    }
+
+    /// Leaves addresses alone that [`Ipam::decline`] was told of less than `retry_after` ago. Other plugins know nothing
+    /// of it.
+    pub fn avoid_conflicts(&mut self, retry_after: Duration) {
+        if let Ipam::HostLocal(host_local) = self {
+            host_local.avoid_conflicts(retry_after);
+        }
+    }
+
+    /// Gives the attachment's addresses back, and notes those that another host has.
+    ///
+    /// # Errors
+    ///
+    /// When that fails.
+    pub fn decline(&self, request: &Request, conflicts: &[Conflict]) -> Result<(), CniError> {
+        match self {
+            Ipam::HostLocal(host_local) => host_local.decline(request, conflicts),
+            Ipam::None | Ipam::Delegate { .. } => self.del(request),
+        }
+    }
+
+    /// Whether another address could be had in place of this one.
+    pub fn has_choice(&self, address: IpAddr) -> bool {
+        matches!(self, Ipam::HostLocal(host_local) if !host_local.is_requested(address))
     }
 
     /// Gives the attachment's addresses back; none is no error.

@@ -290,6 +290,25 @@ pub fn configure(netns: &Namespace, ifname: &str, end: &PodEnd) -> Result<(), Cn
     })
 }
 
+/// Tells the network who has the pod's addresses now, so that no cache knows an earlier holder. To be called when frames
+/// get through: the kernel announces by itself when a link is raised (`arp_notify`), but by then the bridge has not yet
+/// noticed that its port has a carrier, and drops it. Setting a MAC address, even to the same one, makes it announce
+/// again (and `ndisc_notify` for IPv6). Not by a packet socket: closing one waits for the kernel, more than all of an ADD.
+///
+/// Best effort: without it caches find out by themselves, in up to a minute.
+pub fn announce(netns: &Namespace, ifname: &str) {
+    let announced = inside(netns, || {
+        let failed = |error: NetlinkError| CniError::caused("can't announce addresses", &error);
+        let mut rtnl = Rtnl::open().map_err(failed)?;
+        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
+        let pod = link(&mut rtnl, name)?;
+        pod.mac.map_or(Ok(()), |mac| rtnl.set_mac(pod.index, mac).map_err(failed))
+    });
+    if let Err(error) = announced {
+        eprintln!("hopwise-cni: {error}");
+    }
+}
+
 fn write_sysctls(ifname: &str, end: &PodEnd) -> Result<(), CniError> {
     for (key, value) in &end.sysctls {
         sysctl::try_write(key, value);

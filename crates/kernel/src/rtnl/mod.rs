@@ -166,6 +166,12 @@ impl Rtnl {
         found
     }
 
+    /// Whether an address is one of this host's own, on whichever link. No dump: one question, one answer.
+    pub fn is_own(&mut self, address: IpAddr) -> Result<bool, NetlinkError> {
+        // Without any route to it, it isn't ours either.
+        Ok(self.route_to(address)?.is_some_and(|route| route.kind == libc::RTN_LOCAL))
+    }
+
     /// Makes a bridge; `EEXIST` when any link has the name.
     pub fn add_bridge(&mut self, bridge: &BridgeSpec) -> Result<(), NetlinkError> {
         self.one(|requests| requests.add_bridge(bridge))

@@ -4,6 +4,7 @@
 //! ranges, so a dual-stack ADD reserves both addresses or none.
 
 mod config;
+mod conflicts;
 mod index;
 mod resolv_conf;
 mod steps;
@@ -13,8 +14,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use conflicts::Conflicts;
 use hopwise_core::ipam::{Range, RangeSet};
+use hopwise_kernel::probe::Conflict;
 
 pub use config::{Config, Gateways};
 pub use index::Entry;
@@ -33,6 +37,8 @@ pub struct HostLocal<'a> {
     network: &'a str,
     boot_id: String,
     steps: Steps<'a>,
+    /// How long addresses that other hosts have are left alone, where that is looked at.
+    retry_after: Option<Duration>,
 }
 
 impl<'a> HostLocal<'a> {
@@ -67,7 +73,48 @@ impl<'a> HostLocal<'a> {
             network: &config.name,
             boot_id,
             steps,
+            retry_after: None,
         })
+    }
+
+    /// Leaves addresses alone that [`HostLocal::decline`] was told of less than `retry_after` ago.
+    pub fn avoid_conflicts(&mut self, retry_after: Duration) {
+        self.retry_after = Some(retry_after);
+    }
+
+    /// Whether just this address is asked for.
+    pub fn is_requested(&self, address: IpAddr) -> bool {
+        self.config.requested.contains(&address)
+    }
+
+    /// The addresses that other hosts have, as far as that is looked at and known.
+    fn conflicts(&self) -> Conflicts {
+        self.retry_after.map(|retry_after| self.noted(retry_after)).unwrap_or_default()
+    }
+
+    fn noted(&self, retry_after: Duration) -> Conflicts {
+        Conflicts::load(&self.config.data_dir, self.network, retry_after, conflicts::now())
+    }
+
+    /// Releases the attachment's addresses, and notes those that another host has.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be removed or written.
+    pub fn decline(&self, request: &Request, conflicts: &[Conflict]) -> Result<(), CniError> {
+        let mut store = self.open()?;
+        let mut notes = self.noted(self.retry_after.unwrap_or_default());
+        for conflict in conflicts {
+            notes.add(conflict.address, conflict.holder, conflicts::now());
+        }
+        let noted = notes.save().map_err(|error| {
+            CniError::caused(format!("host-local: can't write {}", notes.path().display()), &error)
+        });
+        // Released even if that failed: what is never released runs out.
+        let released = store.release(owner(request));
+        store.close();
+        released?;
+        noted
     }
 
     fn open(&self) -> Result<Store<'a>, CniError> {
@@ -160,7 +207,14 @@ impl<'a> HostLocal<'a> {
         {
             return Ok(taken);
         }
-        Err(CniError::failed(format!("no IP addresses available in range set: {set}")))
+        let error = CniError::failed(format!("no IP addresses available in range set: {set}"));
+        let conflicts = self.conflicts();
+        let held = conflicts.iter().filter(|(address, _)| set.range_for(*address).is_some());
+        let held: Vec<String> = held.map(|(address, holder)| format!("{address} by {holder}")).collect();
+        if held.is_empty() {
+            return Err(error);
+        }
+        Err(error.details(format!("other hosts hold {}", held.join(", "))))
     }
 
     fn first_free(
@@ -170,7 +224,9 @@ impl<'a> HostLocal<'a> {
         set: &RangeSet,
         index: usize,
     ) -> Result<Option<(IpAddr, Range)>, CniError> {
-        let mut candidates = set.candidates(store.last_reserved(index));
+        let conflicts = self.conflicts();
+        let mut candidates =
+            set.candidates(store.last_reserved(index)).filter(|(address, _)| !conflicts.has(*address));
         let reserve = |store: &mut Store<'_>, address| store.reserve(owner(request), &request.netns, address);
         for (address, range) in candidates.by_ref().take(PROBES) {
             if reserve(store, address)? {
@@ -245,9 +301,12 @@ impl<'a> HostLocal<'a> {
         let folder = self.config.data_dir.join(self.network);
         let taken = match store::taken(&folder) {
             Ok(taken) => taken,
-            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(CniError { code: Code::NotAvailable, ..error.into() }),
         };
+        let conflicts = self.conflicts();
+        let elsewhere = conflicts.iter().map(|(address, _)| address);
+        let taken: BTreeSet<IpAddr> = taken.into_iter().chain(elsewhere).collect();
         for set in &self.config.sets {
             let held = taken
                 .iter()

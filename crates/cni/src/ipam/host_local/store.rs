@@ -21,8 +21,8 @@ use super::index::{Entry, Index, Opened};
 use super::steps::{Step, Steps};
 use crate::config::Attachment;
 
-/// The folder beside the networks' folders where indexes are. No network's name can start with a dot.
-const INDEX_DIR: &str = ".hopwise";
+/// The folder beside the networks' folders where what is ours alone is. No network's name can start with a dot.
+pub(super) const INDEX_DIR: &str = ".hopwise";
 const LAST_PREFIX: &str = "last_reserved_ip.";
 
 /// A file operation that failed.

@@ -205,7 +205,7 @@ fn a_reboot_releases_what_was_allocated_before() {
     store.close();
     // The reference gives the same address to the same container after the reboot, before we look.
     fs::remove_file(dir.path().join("net/10.1.2.3")).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(10));
+    std::thread::sleep(Duration::from_millis(10));
     fs::write(dir.path().join("net/10.1.2.3"), "b\r\neth0").unwrap();
     let mut store = open("2");
     assert!(store.addresses_of(owner("a")).unwrap().is_empty());
@@ -386,13 +386,13 @@ proptest! {
                 Op::Theirs(id) => {
                     let free = (2..15).map(|n| format!("10.1.2.{n}")).find(|name| !folder.join(name).exists());
                     // The clock of the folder ticks every few milliseconds.
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                     if let Some(free) = free && !holds(id) {
                         fs::write(folder.join(free), format!("c{id}\r\neth0")).unwrap();
                     }
                 }
                 Op::TheirDel(id) => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                     for (name, _) in before.iter().filter(|(_, held)| *held == format!("c{id}\r\neth0")) {
                         fs::remove_file(folder.join(name)).unwrap();
                     }
