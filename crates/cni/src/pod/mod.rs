@@ -291,9 +291,10 @@ pub fn configure(netns: &Namespace, ifname: &str, end: &PodEnd) -> Result<(), Cn
 }
 
 /// Tells the network who has the pod's addresses now, so that no cache knows an earlier holder. To be called when frames
-/// get through: the kernel announces by itself when a link is raised (`arp_notify`), but by then the bridge has not yet
-/// noticed that its port has a carrier, and drops it. Setting a MAC address, even to the same one, makes it announce
-/// again (and `ndisc_notify` for IPv6). Not by a packet socket: closing one waits for the kernel, more than all of an ADD.
+/// get through: the kernel announces by itself when a link is raised (`arp_notify`), but often before the bridge has
+/// noticed that its port has a carrier, and is not heard then (17 of 60 times, Linux 6.18). Setting a MAC address, even to
+/// the same one, makes it announce again (and `ndisc_notify` for IPv6). Not by a packet socket: closing one waits for the
+/// kernel, longer than all of an ADD.
 ///
 /// Best effort: without it caches find out by themselves, in up to a minute.
 pub fn announce(netns: &Namespace, ifname: &str) {
