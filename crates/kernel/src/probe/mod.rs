@@ -91,7 +91,7 @@ impl Prober {
         for address in addresses {
             match address {
                 IpAddr::V4(target) => {
-                    self.arp.iter().try_for_each(|s| s.send(&arp::probe(self.own, *target)))?
+                    self.arp.iter().try_for_each(|s| s.send(&arp::probe(self.own, *target)))?;
                 }
                 IpAddr::V6(target) => {
                     self.ndp.iter().try_for_each(|s| s.send(&ndp::solicitation(self.own, *target)))?;
