@@ -55,7 +55,6 @@ fn contradictions_and_what_can_not_be_done_are_refused() {
             Code::Internal,
             "\"bridge-name.1000\", which is longer than 15 characters",
         ),
-        (r#", "macspoofchk": true"#, Code::UnsupportedField, "macspoofchk is not supported"),
         (r#", "mtu": "big""#, Code::Internal, "mtu: \"big\" is not a whole number"),
         (r#", "bridge": "a/b""#, Code::Internal, "bridge: \"a/b\" is not a link name"),
     ];

@@ -111,8 +111,8 @@ fn commands_and_environments_are_checked() {
     let own = host.namespace.try_clone().unwrap();
     let own = Pod { namespace: own };
     host.add("pod", &own, &config).err(8, "should not be the same");
-    let spoof = host.config("1.0.0", &[V4], json!({"macspoofchk": true}));
-    host.add("pod", &pod, &spoof).err(2, "macspoofchk is not supported");
+    host.add("pod", &pod, &host.config("1.0.0", &[V4], json!({"vlan": 4095})))
+        .err(999, "invalid VLAN ID 4095");
     host.assert_empty();
     assert!(!host.links().contains_key("cni0"), "nothing was changed");
 }
