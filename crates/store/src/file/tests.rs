@@ -105,7 +105,7 @@ fn store_of(dir: &Path, node: &str) -> FileStore {
 }
 
 async fn next(store: &mut FileStore) -> StoreEvent {
-    timeout(Duration::from_secs(5), store.next()).await.expect("no event within 5 s")
+    timeout(Duration::from_secs(60), store.next()).await.expect("no event within 60 s")
 }
 
 /// An inventory of nodes `(name, third byte of the pod CIDR)`.
