@@ -170,3 +170,47 @@ fn add_table(transaction: &mut Transaction) {
 fn failed(what: &str, error: &NetlinkError) -> CniError {
     CniError::caused(format!("macspoofchk: can't {what} (nf_tables)"), error)
 }
+
+#[cfg(test)]
+mod tests {
+    use hopwise_kernel::netns::in_new_namespace;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_what_nft_reads_it_as() {
+        in_new_namespace(|| {
+            let attachment = |id: &str| Attachment { container_id: id.to_owned(), ifname: "eth0".to_owned() };
+            let mut table = MacCheck::open("net").unwrap();
+            let macs = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+            let links = [LinkName::new_static("veth0"), LinkName::new_static("veth1")];
+            for ((id, link), mac) in ["one", "two"].into_iter().zip(links).zip(macs) {
+                table.add(&attachment(id), link, mac).unwrap();
+            }
+            table.remove(&attachment("one")).unwrap();
+            table.check(&attachment("two"), links[1], macs[1]).unwrap();
+            table.check(&attachment("two"), links[1], macs[0]).unwrap_err();
+            let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+            expect_test::expect![[r#"
+                table bridge hopwise_cni {
+                	set macspoof_links {
+                		type ifname
+                		elements = { "veth1" comment "net two eth0" }
+                	}
+
+                	set macspoof_allowed {
+                		type ifname . ether_addr
+                		elements = { "veth1" . 02:00:00:00:00:02 comment "net two eth0" }
+                	}
+
+                	chain prerouting {
+                		type filter hook prerouting priority dstnat; policy accept;
+                		iifname . ether saddr @macspoof_allowed accept
+                		iifname @macspoof_links drop
+                	}
+                }
+            "#]]
+            .assert_eq(&String::from_utf8(output.stdout).unwrap());
+        });
+    }
+}

@@ -234,10 +234,11 @@ impl<'a> Words<'a> {
 
     fn named(&self, text: &str, wildcard: char) -> Result<Test, CniError> {
         let name = text.trim_matches('"');
-        if name.is_empty() || name.len() > 15 {
+        let prefix = name.strip_suffix(wildcard);
+        if prefix.unwrap_or(name).is_empty() || name.len() > 15 {
             return Err(self.refused(&format!("have {text:?}, which is not the name of a link")));
         }
-        Ok(match name.strip_suffix(wildcard) {
+        Ok(match prefix {
             Some(prefix) => Test::InputPrefix(prefix.to_owned()),
             None => Test::Input(name.to_owned()),
         })
@@ -279,6 +280,9 @@ fn any_of(tests: Vec<Test>, holds: bool) -> Vec<Vec<Condition>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(family: Family, items: &[&str]) -> Result<String, String> {
@@ -345,6 +349,7 @@ mod tests {
             (&["ip6", "daddr", "fc00::/7"], "\"ip6\""),
             (&["ip", "daddr", "{", "10.0.0.1"], "end after \"{\""),
             (&["-i", "averylonglinkname"], "not the name of a link"),
+            (&["-i", "+"], "not the name of a link"),
             (&["meta", "mark", "x"], "not a mark"),
         ];
         for (items, expected) in wrong {
@@ -354,5 +359,39 @@ mod tests {
         let many = ["-s", "1.0.0.1,1.0.0.2,1.0.0.3,1.0.0.4,1.0.0.5,1.0.0.6,1.0.0.7,1.0.0.8,1.0.0.9"];
         let many: Vec<&str> = many.iter().chain(&many).copied().collect();
         assert!(parsed(Family::V4, &many).unwrap_err().contains("81 rules"));
+    }
+
+    /// Words that get further in than random ones.
+    const WORDS: [&str; 20] = [
+        "-s",
+        "-d",
+        "-i",
+        "-m",
+        "--mark",
+        "!",
+        "mark",
+        "ip",
+        "ip6",
+        "saddr",
+        "iifname",
+        "meta",
+        "!=",
+        "{",
+        "}",
+        ",",
+        "&",
+        "10.0.0.0/8",
+        "fd00::/8,::1",
+        "0x1/0xff",
+    ];
+
+    proptest! {
+        #[test]
+        fn nonsense_is_read_without_harm(
+            words in vec(prop_oneof![(0..WORDS.len()).prop_map(|at| WORDS[at].to_owned()), "\\PC{0,8}"], 0..12),
+            v6 in any::<bool>(),
+        ) {
+            let _ = parse("conditions", if v6 { Family::V6 } else { Family::V4 }, &words);
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! chain portmap_prerouting { type nat hook prerouting priority dstnat; fib daddr type local goto portmap }
 //! chain portmap_output { type nat hook output priority dstnat; fib daddr type local goto portmap }
 //! chain portmap {
+//!     ip6 daddr ::1 return
 //!     ip daddr . meta l4proto . th dport vmap @hostip_hostports_v4
 //!     meta nfproto ipv4 meta l4proto . th dport vmap @hostports_v4
 //!     …

@@ -68,9 +68,8 @@ impl Store {
     ///
     /// When a port is another pod's, or the kernel refuses; nothing is changed then.
     pub fn add(&mut self, pod: &Pod, mappings: &[(Mapping, Way)]) -> Result<(), CniError> {
-        nft::until_undisturbed(|| self.try_add(pod, mappings))
-            .map_err(|error| failed("map ports", &error))
-            .flatten()
+        let added = nft::until_undisturbed(|| self.try_add(pod, mappings));
+        added.map_err(|error| lacking(&error)).flatten()
     }
 
     fn try_add(
@@ -242,6 +241,17 @@ impl Store {
                 Err(CniError::failed(msg))
             }
         }
+    }
+}
+
+/// The kernel says of an expression that it lacks only that it isn't there.
+fn lacking(error: &NetlinkError) -> CniError {
+    let said = failed("map ports", error);
+    match error.errno() {
+        libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT => {
+            said.details("the kernel needs nf_tables for inet, with nat (Linux 5.2), masq and fib")
+        }
+        _ => said,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The part of the table that maps ports: names, keys, chains. Its shape is told in the [module](super).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hopwise_core::cidr::Cidr;
 use hopwise_core::family::Family;
@@ -223,7 +223,7 @@ impl Way {
             (PREROUTING.name.to_owned(), 1),
             (OUTPUT.name.to_owned(), 1),
             // Two chains lead to it.
-            (DISPATCH.to_owned(), 2 + MAPS.len() as u32),
+            (DISPATCH.to_owned(), 3 + MAPS.len() as u32),
             (dnat_chain(self.family).to_owned(), 2),
             (self.chain(), 1),
             (self.marking_chain(), 1),
@@ -317,6 +317,11 @@ pub fn add_table(transaction: &mut Transaction) {
         }
     }
     transaction.reset_chain(DISPATCH);
+    // IPv6 has no route_localnet: such packets could not be answered, while servers of the host can hear them.
+    transaction.rule(DISPATCH, |rule| {
+        rule.address_in(Load::Destination, Cidr::host(Ipv6Addr::LOCALHOST.into()), true);
+        rule.return_();
+    });
     for maps in MAPS {
         transaction.rule(DISPATCH, |rule| {
             rule.family(maps.family);

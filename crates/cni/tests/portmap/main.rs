@@ -78,6 +78,8 @@ fn outsiders_the_host_and_pods_reach_a_mapped_port() {
         for local in ["127.0.0.1", "127.0.0.5"] {
             assert_answer(&host.namespace, local, "pod 10.77.0.1");
         }
+        // Nothing that is sent to ::1 could ever come back from a pod.
+        assert_refused(&host.namespace, "::1");
         host.del("pod");
         assert_refused(&host.client, HOST[0]);
         assert!(!host.rules().contains("comment"), "{}", host.rules());
