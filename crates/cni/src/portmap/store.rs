@@ -1,16 +1,20 @@
 //! The mappings of a host, as the kernel holds them.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use hopwise_kernel::netlink::{NetlinkError, Socket};
+use hopwise_kernel::netns::Namespace;
 
 use super::claim::{self, Holder};
 use super::config::Mapping;
 use super::table::{self, Maps, PODS, Way};
 use crate::ipam::host_local::is_namespace;
 use crate::nft::{self, Data, Element, Table, Transaction};
+use crate::pod;
 use crate::spec::CniError;
 
 /// An attachment that mappings belong to.
@@ -21,19 +25,51 @@ pub struct Pod {
     pub note: Vec<u8>,
 }
 
-/// What is noted about a network namespace, so that it can be told later whether it is gone: its inode, its path.
+/// What is noted about a network namespace, so that it can be told later whether it is gone: what identifies it, its path.
+/// Nothing for one that can't be looked at: mapping its ports does not need it.
 pub fn note(netns: &str) -> Vec<u8> {
-    let inode = std::fs::metadata(netns).map_or(0, |metadata| metadata.ino());
-    [&inode.to_be_bytes(), netns.as_bytes()].concat()
+    identity(netns).map(|identity| [&identity[..], netns.as_bytes()].concat()).unwrap_or_default()
 }
 
-/// Whether a namespace is gone for sure: nothing there, or another. The same inode may be another, too, so this can miss
-/// one that is gone.
+/// The inode of a network namespace, whose number another may get when it is gone, and its cookie, which none ever gets
+/// again until the next boot; 0 before Linux 5.14.
+fn identity(netns: &str) -> Result<[u8; 16], CniError> {
+    let failed = |error: &dyn std::error::Error| CniError::caused(format!("can't look at {netns:?}"), error);
+    let namespace = Namespace::open(Path::new(netns)).map_err(|error| failed(&error))?;
+    let inode = std::fs::metadata(netns).map_err(|error| failed(&error))?.ino();
+    let cookie = pod::inside(&namespace, || Ok(own_cookie()))?;
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&inode.to_be_bytes());
+    identity[8..].copy_from_slice(&cookie.to_be_bytes());
+    Ok(identity)
+}
+
+/// The cookie of the thread's network namespace.
+fn own_cookie() -> u64 {
+    let Ok(socket) = UnixDatagram::unbound() else { return 0 };
+    let mut cookie = 0_u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: pointer and length describe `cookie`; the kernel writes no more than `len` bytes.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if status == 0 { cookie } else { 0 }
+}
+
+/// Whether a namespace is gone for sure: there is none, or another, where it was. One that can't be looked at may be there.
 fn is_gone(note: &[u8]) -> bool {
-    let Some((inode, path)) = note.split_first_chunk::<8>() else { return false };
+    let Some((then, path)) = note.split_first_chunk::<16>() else { return false };
     let Ok(path) = std::str::from_utf8(path) else { return false };
-    let same = |path: &Path| path.metadata().is_ok_and(|now| now.ino() == u64::from_be_bytes(*inode));
-    !path.is_empty() && (!is_namespace(Path::new(path)) || !same(Path::new(path)))
+    if path.is_empty() {
+        return false;
+    }
+    !is_namespace(Path::new(path)) || identity(path).is_ok_and(|now| now != *then)
 }
 
 /// A netlink socket.
@@ -261,16 +297,28 @@ fn failed(what: &str, error: &NetlinkError) -> CniError {
 
 #[cfg(test)]
 mod tests {
+    use hopwise_kernel::netns::in_new_namespace;
+
     use super::*;
 
     #[test]
     fn a_namespace_is_gone_when_its_path_is_no_namespace_or_another() {
-        let own = "/proc/thread-self/ns/net";
-        assert!(!is_gone(&note(own)));
-        assert!(is_gone(&note("/nowhere")) && is_gone(&note("/proc")));
-        let mut other = note(own);
-        other[7] ^= 1;
-        assert!(is_gone(&other));
-        assert!(!is_gone(b"") && !is_gone(&[0; 8]), "nothing was noted");
+        let (here, own) = in_new_namespace(|| {
+            let path = "/proc/thread-self/ns/net";
+            let own = note(path);
+            assert!(!is_gone(&own));
+            (own.clone(), own)
+        });
+        assert!(is_gone(&here), "the same path leads to another namespace");
+        let at = |path: &str| [&own[..16], path.as_bytes()].concat();
+        assert!(is_gone(&at("/nowhere")) && is_gone(&at("/proc")));
+        assert!(!is_gone(b"") && !is_gone(&[0; 16]), "nothing was noted");
+        assert_eq!(note("/nowhere"), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn no_two_namespaces_have_one_cookie() {
+        let cookies: BTreeSet<u64> = (0..8).map(|_| in_new_namespace(own_cookie)).collect();
+        assert_eq!(cookies.len(), 8);
     }
 }
