@@ -10,7 +10,7 @@
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`ptp`], [`loopback`], [`standalone`], [`portmap`], [`bandwidth`]: the plugins.
 //! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
-//! - [`reference`]: what the reference plugins left in netfilter.
+//! - [`mod@reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 

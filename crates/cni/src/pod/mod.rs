@@ -417,9 +417,9 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
     let Invocation { request, config } = invocation;
     let mut errors = Vec::new();
     let ipam = Ipam::load(config, request).map_err(|error| errors.push(error)).ok();
-    // The socket lives on until the link is deleted: closing it waits for the kernel to free the elements, and so does
+    // The sockets live on until the link is deleted: closing one waits for the kernel to free the elements, and so does
     // deleting a link, at the same time.
-    let mut masquerade = None;
+    let (mut masquerade, mut leftovers) = (None, None);
     if config.root().bool("ipMasq").unwrap_or(false) {
         let mut addresses = ipam.as_ref().and_then(|ipam| ipam.held(request).ok()).unwrap_or_default();
         let before = config.prev_result().ok().flatten().unwrap_or_default();
@@ -427,11 +427,12 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         let opened = masquerade.insert(Masquerade::open(&config.name));
         let ended = opened.as_mut().map_err(|error| error.clone());
         errors.extend(ended.and_then(|table| table.remove(request, &addresses)).err());
-        let leftovers = Leftovers::of(&config.name, &request.container_id, &request.ifname);
-        errors.extend(leftovers.and_then(|mut leftovers| leftovers.release_masquerade()).err());
+        let opened = Leftovers::of(&config.name, &request.container_id, &request.ifname);
+        let opened = leftovers.insert(opened).as_mut().map_err(|error| error.clone());
+        errors.extend(opened.and_then(|leftovers| leftovers.release_masquerade()).err());
     }
     errors.extend(delete_link(request).err());
-    drop(masquerade);
+    drop((masquerade, leftovers));
     // Even if the link could not be deleted: addresses that are never released run out.
     errors.extend(ipam.and_then(|ipam| ipam.del(request).err()));
     CniError::collect(errors)
