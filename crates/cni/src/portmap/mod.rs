@@ -71,6 +71,10 @@ impl Plugin for Portmap {
         let result = result.ok_or_else(|| CniError::failed("must be called as chained plugin"))?;
         let addresses = pod_addresses(&result, &request.ifname);
         let mappings = ways(&portmap, &addresses)?;
+        if !request.netns_override {
+            // Nothing is done in it, but as in the reference it has to be there, and not the plugin's own.
+            drop(pod::open_namespace(request)?);
+        }
         if mappings.is_empty() {
             return Ok(result);
         }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use net::{CLIENT, HOST, Host, OTHER, Pod, port};
+use net::{CLIENT, Call, HOST, Host, OTHER, Pod, port};
 use traffic::{Flow, PROTOCOLS, Protocol, Server, ask};
 
 fn ip(text: &str) -> IpAddr {
@@ -225,5 +225,13 @@ fn results_have_the_configured_version() {
     let pod: Pod = quiet.attach("bridge", "pod");
     assert_eq!(quiet.add(&pod, &[]).ok(), pod.result);
     quiet.del("pod");
+    assert_eq!(quiet.rules(), "");
+    // As in the reference, a namespace has to be there, and not the host's.
+    let call = |netns| {
+        let call = Call { command: "ADD", id: "pod", netns };
+        quiet.call_in(quiet.ours(), &call, &quiet.portmap(&pod, &[port(1, 1, "tcp")], &Value::Null))
+    };
+    call("/nowhere").err(999, "/nowhere");
+    call("/proc/self/ns/net").err(8, "should not be the same");
     assert_eq!(quiet.rules(), "");
 }

@@ -166,3 +166,37 @@ fn the_reference_detaches_our_pods() {
     }
     assert!(!host.rules().contains("\"net "), "{}", host.rules());
 }
+
+#[test]
+fn errors_are_those_of_the_reference() {
+    let host = Host::new();
+    let pod = host.attach("bridge", "pod");
+    let one = [port(1, 1, "tcp")];
+    let cases = [
+        (&one[..], json!({"prevResult": null}), "ADD"),
+        (&one, json!({"prevResult": null}), "CHECK"),
+        (&[port(0, 1, "tcp")], json!({}), "ADD"),
+        (&[port(1, 0, "tcp")], json!({}), "ADD"),
+        (&one, json!({"markMasqBit": 32}), "ADD"),
+        (&one, json!({"markMasqBit": 5, "externalSetMarkChain": "X"}), "ADD"),
+        (&one, json!({"backend": "ipfw"}), "ADD"),
+        (
+            &one,
+            json!({"backend": "nftables", "conditionsV4": ["-i", "eth0"], "externalSetMarkChain": "X"}),
+            "ADD",
+        ),
+        (&one, json!({"backend": "iptables", "conditionsV6": ["iifname", "eth0"]}), "ADD"),
+        (&one, json!({"cniVersion": "0.3.1"}), "CHECK"),
+        (&one, json!({"cniVersion": "1.2.0"}), "ADD"),
+    ];
+    for (ports, more, command) in cases {
+        let config = host.portmap(&pod, ports, &more);
+        let [theirs, ours] = [reference(), host.ours().to_owned()].map(|folder| {
+            let said = host.call_in(&folder, &Call { command, id: "pod", netns: &pod.path() }, &config);
+            assert!(!said.success, "{command} {config}");
+            (said.value["code"].clone(), said.value["msg"].clone())
+        });
+        assert_eq!(ours, theirs, "{command} {config}");
+    }
+    assert!(!host.rules().contains("tcp"), "{}", host.rules());
+}
