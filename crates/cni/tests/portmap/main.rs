@@ -88,6 +88,29 @@ fn outsiders_the_host_and_pods_reach_a_mapped_port() {
 }
 
 #[test]
+fn routed_pods_have_mapped_ports() {
+    let host = Host::new();
+    let mut network = host.network("ptp");
+    network["linkLocalGateway"] = true.into();
+    let [pod, other] = ["pod", "other"].map(|id| host.attach_in(host.ours(), &network, id));
+    assert_eq!(pod.result["ips"][0]["address"], "10.77.0.1/32", "no address is spent on a gateway");
+    let server = Server::new(&pod.namespace, "pod");
+    host.add(&pod, &both_ports(&server)).ok();
+    for family in 0..2 {
+        assert_answer(&host.client, HOST[family], &format!("pod {}", CLIENT[family]));
+        assert_answer(&host.namespace, HOST[family], &format!("pod {}", HOST[family]));
+        // Answers to others come by the host in any case.
+        assert_answer(&other.namespace, HOST[family], &format!("pod {}", other.addresses()[family]));
+        for (protocol, _) in PROTOCOLS {
+            let answer = ask(&pod.namespace, protocol, ip(HOST[family]), 8080).unwrap();
+            let masqueraded = [HOST[family], OTHER[family]].map(|address| format!("pod {address}"));
+            assert!(masqueraded.contains(&answer), "{answer}");
+        }
+    }
+    assert_answer(&host.namespace, "127.0.0.1", &format!("pod {}", HOST[0]));
+}
+
+#[test]
 fn a_host_ip_is_the_only_one() {
     let host = Host::new();
     let (one, two) = (host.attach("bridge", "one"), host.attach("bridge", "two"));
