@@ -25,6 +25,17 @@ pub const LINK_ALIAS: &str = "hopwise:";
 /// own, so they do not carry [`LINK_ALIAS`].
 pub const PLUGIN_ALIAS: &str = "hopwise-cni:";
 
+/// The group of links that a plugin has taken out of use and left for deletion, all with [`DISCARDED_ALIAS`]. A group alone
+/// is no mark: numbers are free for all to choose.
+pub const DISCARDED_GROUP: u32 = 0x4857_4400;
+
+/// The group of those that are being deleted: the kernel deletes a group by one request, whatever is in it, so links are
+/// moved here first, by whoever has seen their alias.
+pub const DELETING_GROUP: u32 = DISCARDED_GROUP + 1;
+
+/// The alias of links that are left for deletion.
+pub const DISCARDED_ALIAS: &str = "hopwise-cni:deleted";
+
 /// The name of our one nftables table, family `inet`.
 pub const NFT_TABLE: &str = "hopwise";
 

@@ -14,7 +14,7 @@ use crate::plugin::Invocation;
 use crate::spec::CniError;
 
 /// Gives back what belongs to no valid attachment: addresses, and links whose namespace is still there,
-/// masquerading.
+/// masquerading, and links that an earlier DEL took out of use.
 ///
 /// # Errors
 ///
@@ -31,6 +31,7 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
     for leftover in leftovers {
         errors.extend(delete_leftover(&leftover).err());
     }
+    errors.extend(super::discard::reap().err());
     CniError::collect(errors)
 }
 

@@ -1,5 +1,6 @@
 //! The pod's link: making it, configuring its end in the pod, taking it away. Shared by the plugins that attach pods.
 
+pub mod discard;
 mod garbage;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use discard::Discarded;
 pub use garbage::collect_garbage;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
@@ -376,18 +378,23 @@ pub fn open_what_is_left(request: &Request) -> Result<Option<Namespace>, CniErro
     }
 }
 
-/// Deletes the pod's link. No namespace, or no link in it, is no error: there is nothing left to delete.
+/// Deletes the pod's link, or takes it out of use where deletion is deferred. No namespace, or no link in it, is no error:
+/// there is nothing left to delete.
 ///
 /// # Errors
 ///
 /// When the kernel refuses; [`Code::InvalidNamespace`] when the namespace is the plugin's own.
-fn delete_link(request: &Request) -> Result<(), CniError> {
-    let Some(namespace) = open_what_is_left(request)? else { return Ok(()) };
+fn delete_link(request: &Request, deferred: bool) -> Result<Discarded, CniError> {
+    let Some(namespace) = open_what_is_left(request)? else { return Ok(Discarded::Nothing) };
     let what = || format!("failed to delete {:?}", request.ifname);
     let name: LinkName = request.ifname.parse().map_err(|error| CniError::caused(what(), &error))?;
-    match open_in(&namespace)?.delete_link(name) {
+    let mut inside = open_in(&namespace)?;
+    if deferred && let Some(discarded) = discard::discard(&mut inside, &namespace, name)? {
+        return Ok(discarded);
+    }
+    match inside.delete_link(name) {
         Err(error) if error.errno() != libc::ENODEV => Err(CniError::caused(what(), &error)),
-        _ => Ok(()),
+        _ => Ok(Discarded::Nothing),
     }
 }
 
@@ -431,9 +438,15 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         let opened = leftovers.insert(opened).as_mut().map_err(|error| error.clone());
         errors.extend(opened.and_then(|leftovers| leftovers.release_masquerade()).err());
     }
-    errors.extend(delete_link(request).err());
+    let deferred = config.root().bool("deferDeletion").unwrap_or(false);
+    let deleted = delete_link(request, deferred);
     drop((masquerade, leftovers));
     // Even if the link could not be deleted: addresses that are never released run out.
     errors.extend(ipam.and_then(|ipam| ipam.del(request).err()));
+    match deleted {
+        Ok(Discarded::Nothing) => {}
+        Ok(Discarded::Link) => errors.extend(discard::start_reaper().err()),
+        Err(error) => errors.push(error),
+    }
     CniError::collect(errors)
 }

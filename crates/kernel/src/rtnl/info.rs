@@ -30,6 +30,8 @@ pub struct LinkInfo {
     pub master: Option<IfIndex>,
     /// The index of the other end of a veth pair, in that end's namespace (`IFLA_LINK`).
     pub peer: Option<IfIndex>,
+    /// The namespace of that other end, as this namespace numbers others (`IFLA_LINK_NETNSID`); `None` if it is this one.
+    pub peer_namespace: Option<u32>,
     /// Its group; 0 is the default.
     pub group: u32,
     /// Its alias.
@@ -64,6 +66,7 @@ impl LinkInfo {
             operstate: 0,
             master: None,
             peer: None,
+            peer_namespace: None,
             group: 0,
             alias: String::new(),
             default_pvid: None,
@@ -80,6 +83,7 @@ impl LinkInfo {
                 libc::IFLA_OPERSTATE => link.operstate = attribute.u8()?,
                 libc::IFLA_MASTER => link.master = attribute.u32().map(IfIndex),
                 libc::IFLA_LINK => link.peer = attribute.u32().map(IfIndex),
+                libc::IFLA_LINK_NETNSID => link.peer_namespace = attribute.u32(),
                 libc::IFLA_GROUP => link.group = attribute.u32()?,
                 libc::IFLA_IFALIAS => link.alias = attribute.str().unwrap_or_default().to_owned(),
                 libc::IFLA_LINKINFO => {

@@ -4,6 +4,7 @@
 //! does and returns the kernel's error number, so that callers can take `EEXIST` or `ENODEV` for an answer. Several
 //! requests go to the kernel in one send through [`Requests`].
 
+mod discard;
 mod info;
 mod request;
 mod spec;

@@ -166,3 +166,40 @@ fn traffic_is_shaped_as_tc_shows_it() {
 fn errno(verdict: &Result<(), NetlinkError>) -> i32 {
     verdict.as_ref().err().map_or(0, NetlinkError::errno)
 }
+
+#[test]
+fn discarded_links_are_out_of_use_and_deleted_together() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        let bridge = rtnl.ensure_bridge(&BridgeSpec::new(BRIDGE)).unwrap();
+        let pods: Vec<Namespace> = (0..40).map(|_| Namespace::new().unwrap()).collect();
+        let mut requests = Requests::new();
+        for (n, pod) in pods.iter().enumerate() {
+            let name: LinkName = format!("veth{n}").parse().unwrap();
+            let mut veth = VethSpec::new(name, POD, Some(pod.as_fd()));
+            veth.master = Some(bridge.index);
+            rtnl.add_veth(&veth).unwrap();
+            let mut inside = Rtnl::open_in(pod.as_fd()).unwrap();
+            let eth0 = inside.link_by_name(POD).unwrap().unwrap();
+            let peer = eth0.peer.unwrap();
+            let found = rtnl.other_end(peer, pod.as_fd(), eth0.index).unwrap().unwrap();
+            assert_eq!(found.name, name);
+            // The same index in another namespace is another link.
+            let other = pods[(n + 1) % pods.len()].as_fd();
+            assert_eq!(rtnl.other_end(peer, other, eth0.index).unwrap(), None);
+            requests.discard(found.index);
+        }
+        // Somebody else's link in the same group stays.
+        rtnl.add_veth(&VethSpec::new(HOST, POD, None)).unwrap();
+        let foreign = rtnl.link_by_name(HOST).unwrap().unwrap();
+        requests.set_group(foreign.index, hopwise_core::mark::DISCARDED_GROUP);
+        rtnl.execute_all(&mut requests).unwrap();
+        let discarded = rtnl.link_by_name(LinkName::new_static("veth7")).unwrap().unwrap();
+        assert_eq!((discarded.up, discarded.master), (false, None));
+        assert_eq!(rtnl.reap().unwrap(), pods.len());
+        assert_eq!(rtnl.reap().unwrap(), 0);
+        let left: Vec<_> = rtnl.links().unwrap().into_iter().filter(|link| link.kind == "veth").collect();
+        assert_eq!(left.len(), 2, "the foreign pair");
+        assert_eq!(Rtnl::open_in(pods[3].as_fd()).unwrap().link_by_name(POD).unwrap(), None);
+    });
+}
