@@ -11,6 +11,7 @@ use hopwise_core::family::Family;
 use hopwise_core::host::{SysctlKey, SysctlLink};
 use hopwise_core::report::Report;
 use hopwise_kernel::kernel::Kernel;
+use hopwise_kernel::readiness;
 use hopwise_store::saved;
 
 use crate::run_dir;
@@ -53,6 +54,7 @@ pub fn run(options: &CleanupOptions) -> anyhow::Result<Cleanup> {
         saved::path(&options.state_dir),
         state_dir::undo_file(&options.state_dir),
         run_dir::path(&options.run_dir),
+        readiness::path(&options.run_dir),
         state_dir::lock_file(&options.state_dir),
     ];
     files.retain(|file| file.exists());

@@ -24,7 +24,7 @@ pub struct AgentOptions {
     pub store: StoreOptions,
     /// What has to outlive a restart: the saved view, the former values of sysctls, the lock.
     pub state_dir: PathBuf,
-    /// What other programs on this node read: `node.json`.
+    /// What other programs on this node read: `node.json`, `ready`.
     pub run_dir: PathBuf,
     /// Where to answer HTTP requests; `None`: nowhere.
     pub listen: Option<SocketAddr>,

@@ -1,5 +1,6 @@
-//! `node.json` in the run directory: what other programs on this node (the pod-attaching plugin, scripts) may want to know
-//! without asking over HTTP. `docs/status.md` describes it.
+//! The run directory: what other programs on this node (the pod-attaching plugin, scripts) may want to know without asking
+//! over HTTP. `node.json` says what this node is, locks on `ready` say that it is so right now
+//! ([`hopwise_kernel::readiness`]). `docs/status.md` describes both.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use hopwise_core::name::NodeName;
 use hopwise_core::note::{Note, Severity};
 use hopwise_core::plan::NodeWide;
+use hopwise_kernel::readiness::{self, ReadyFile};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -52,28 +54,44 @@ impl NodeFile {
     }
 }
 
-/// Keeps the file up to date for ever. The run directory may be emptied by others, so a failure is noted, not fatal.
+/// Keeps both files up to date for ever. The run directory may be emptied by others, so a failure is noted, not fatal.
 pub async fn keep(run_dir: PathBuf, mut published: watch::Receiver<Published>, inbox: Arc<Inbox>) {
-    let mut written = None;
-    while published.changed().await.is_ok() {
-        let file = published.borrow_and_update().node_file.clone();
-        if file == written {
-            continue;
+    let mut ready_file = ReadyFile::new(&run_dir);
+    let (mut written, mut noted) = (None, None);
+    loop {
+        let (file, ready) = {
+            let published = published.borrow_and_update();
+            (published.node_file.clone(), published.ready.ready)
+        };
+        let mut error = None;
+        if file != written {
+            error = file.as_ref().and_then(|file| file.write(&run_dir).err());
+            written = if error.is_some() { None } else { file };
         }
-        let error = file.as_ref().and_then(|file| file.write(&run_dir).err());
-        let note = error.map(|error| Note {
+        // After node.json: who waits for readiness finds there what is ready.
+        let told = ready_file.tell(ready).map_err(|source| {
+            let path = readiness::path(&run_dir);
+            StateError::File { action: "lock", path, source }
+        });
+        let note = error.or(told.err()).map(|error| Note {
             id: "run-dir-not-written",
             severity: Severity::Warning,
-            subject: path(&run_dir).display().to_string(),
+            subject: run_dir.display().to_string(),
             evidence: format!("{:#}", anyhow::Error::new(error)),
             fix: "make the run directory writable, or choose another with --run-dir".to_owned(),
         });
-        written = if note.is_some() { None } else { file };
-        inbox.put_note("run directory".to_owned(), note);
+        // Only news: a note makes the reconciler publish, which brings us back here.
+        if note != noted {
+            inbox.put_note("run directory".to_owned(), note.clone());
+            noted = note;
+        }
+        if published.changed().await.is_err() {
+            return;
+        }
     }
 }
 
-/// Where the file is.
+/// Where `node.json` is.
 pub fn path(run_dir: &Path) -> PathBuf {
     run_dir.join("node.json")
 }

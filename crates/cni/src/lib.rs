@@ -9,11 +9,13 @@
 //!
 //! - [`plugin`]: choosing a plugin and running a call.
 //! - [`bridge`], [`ptp`], [`loopback`], [`standalone`], [`portmap`], [`bandwidth`]: the plugins.
-//! - [`pod`], [`ipam`], [`masquerade`], [`check`]: what plugins share, the pod's link and addresses.
+//! - [`pod`], [`ipam`], [`masquerade`], [`check`], [`agent`]: what plugins share, the pod's link and addresses, whether the
+//!   node's agent is ready.
 //! - [`mod@reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
 
+pub mod agent;
 pub mod bandwidth;
 pub mod bridge;
 pub mod check;

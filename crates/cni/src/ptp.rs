@@ -17,6 +17,7 @@ use hopwise_core::name::LinkName;
 use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{AddressSpec, Requests, RouteSpec, Rtnl};
 
+use crate::agent;
 use crate::check;
 use crate::config::NetworkConfig;
 use crate::ipam::Ipam;
@@ -110,7 +111,9 @@ impl Plugin for Ptp {
 
     fn status(&self, invocation: &Invocation) -> Result<(), CniError> {
         let Invocation { request, config } = invocation;
-        PtpConfig::load(config)?.ipam(config, request)?.status(request)
+        let ptp = PtpConfig::load(config)?;
+        agent::status(config)?;
+        ptp.ipam(config, request)?.status(request)
     }
 
     fn gc(&self, invocation: &Invocation) -> Result<(), CniError> {

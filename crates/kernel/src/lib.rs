@@ -8,6 +8,7 @@
 //! - [`iptables`]: accepts in an iptables `FORWARD` chain whose policy is `DROP`.
 //! - [`l2`]: the uplink on the bridge.
 //! - [`probe`]: asking a link whether an address is taken.
+//! - [`readiness`]: how the agent tells other processes that it is ready.
 //! - [`rtnl`]: small imperative operations over it, for the plugin and the lab.
 //!
 //! Nothing here decides anything: it observes values of `hopwise-core`, and applies them.
@@ -21,6 +22,7 @@ pub mod netns;
 pub mod nft;
 mod observe;
 pub mod probe;
+pub mod readiness;
 pub mod rt;
 pub mod rtnl;
 pub mod sysctl;

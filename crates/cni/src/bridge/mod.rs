@@ -22,6 +22,7 @@ use hopwise_kernel::rtnl::{BridgeSpec, LinkInfo, PortSpec, Requests, Rtnl};
 pub use config::BridgeConfig;
 
 use self::macspoof::MacCheck;
+use crate::agent;
 use crate::check;
 use crate::config::Attachment;
 use crate::ipam::Ipam;
@@ -89,6 +90,7 @@ impl Plugin for Bridge {
     fn status(&self, invocation: &Invocation) -> Result<(), CniError> {
         let Invocation { request, config } = invocation;
         let bridge = BridgeConfig::load(config, request)?;
+        agent::status(config)?;
         let mut ipam = Ipam::load(config, request)?;
         if let Some(detection) = bridge.conflicts {
             ipam.avoid_conflicts(detection.retry_after);
