@@ -4,6 +4,7 @@ mod agent_client;
 mod args;
 mod commands;
 mod exit;
+mod install;
 mod logging;
 mod output;
 

@@ -2,13 +2,16 @@
 
 use std::process::Command;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 20] = [
     "",
     "agent",
     "routes",
     "plan",
     "status",
     "cleanup",
+    "cni",
+    "cni install",
+    "cni uninstall",
     "l2",
     "l2 slices",
     "lab",

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use hopwise_core::mark;
 use serde_json::Value;
 
 use crate::bandwidth::Bandwidth;
@@ -146,7 +147,9 @@ fn about(called: &str, stderr: &mut dyn Write) -> std::io::Result<()> {
     let versions = SpecVersion::ALL.map(SpecVersion::as_str).join(", ");
     let version = env!("CARGO_PKG_VERSION");
     writeln!(stderr, "CNI plugin {called}, Hopwise v{version}")?;
-    writeln!(stderr, "CNI protocol versions supported: {versions}")
+    writeln!(stderr, "CNI protocol versions supported: {versions}")?;
+    // `hopwise cni install` knows the binary, and reads what it can be installed as, by this line.
+    writeln!(stderr, "{}{}", mark::PLUGIN_BINARY, NAMES.join(", "))
 }
 
 fn answer(

@@ -1,4 +1,4 @@
-//! The marks by which Hopwise knows its own objects in the kernel. Everything owned carries one of them; whatever does
+//! The marks by which Hopwise knows its own objects in the kernel and on disk. Everything owned carries one of them; whatever does
 //! not is foreign: never changed, never deleted.
 //!
 //! | object | mark |
@@ -10,6 +10,8 @@
 //! | nftables | table [`NFT_TABLE`], family `inet` |
 //! | iptables rule in `filter FORWARD` | comment [`IPTABLES_COMMENT`] |
 //! | sysctl | written down with its former value in the state directory before it is changed |
+//! | plugin binary | contains [`PLUGIN_BINARY`] |
+//! | network configuration list put in place by `hopwise cni install` | the key [`CONFLIST_KEY`] |
 
 use crate::family::Family;
 use crate::name::{LinkName, MacAddr};
@@ -41,6 +43,13 @@ pub const NFT_TABLE: &str = "hopwise";
 
 /// The comment on our rules in the iptables `filter FORWARD` chain.
 pub const IPTABLES_COMMENT: &str = "hopwise pod forwarding";
+
+/// What every plugin binary of ours contains, and prints before the names that it can be called by when it is run without
+/// `CNI_COMMAND`.
+pub const PLUGIN_BINARY: &str = "Hopwise plugins in this binary: ";
+
+/// The key of a network configuration list that says that we put it in place. Runtimes ignore keys that they don't know.
+pub const CONFLIST_KEY: &str = "hopwise";
 
 /// First id that we give to a nexthop object: `HW` in the upper half. Ids are free for all to choose, so an id alone is
 /// never taken as a mark.

@@ -6,7 +6,7 @@ mod snapshot;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{agent, cleanup, completion, l2, lab, plan, routes, status, version};
+use crate::commands::{agent, cleanup, cni, completion, l2, lab, plan, routes, status, version};
 use crate::exit::{Exit, Failure};
 use crate::logging::LogArgs;
 
@@ -57,6 +57,9 @@ pub enum Command {
     /// Remove everything of Hopwise's from this node's network, and nothing else
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(cleanup::CleanupCommand),
+    /// Put the CNI plugins in place on this node, or take them out
+    #[command(after_help = cni::EXAMPLES)]
+    Cni(cni::CniCommand),
     /// Put pods straight onto a plain layer 2 network, as hosts of the LAN
     #[command(after_help = l2::EXAMPLES)]
     L2(l2::L2Command),
@@ -80,6 +83,7 @@ impl Command {
             Command::Plan(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Cleanup(command) => command.run(),
+            Command::Cni(command) => command.run(),
             Command::L2(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Version(command) => command.run(),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod cleanup;
+pub mod cni;
 pub mod completion;
 #[cfg(test)]
 mod example;
