@@ -10,6 +10,7 @@
 pub mod cleanup;
 mod follow;
 mod http;
+pub mod l2;
 mod memory;
 mod metrics;
 mod options;
@@ -92,7 +93,9 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
         pulse: pulse.clone(),
         metrics: metrics.clone(),
         undo: UndoLog::load(&options.state_dir),
+        l2: Arc::new(l2::Mailbox::new().context("can't make an eventfd")?),
     };
+    let uplink = start_guard(&options, &parts.l2, &inbox)?;
     let (ended, end) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
         .name("reconciler".to_owned())
@@ -117,12 +120,33 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
         _ = end => {}
     }
     inbox.stop();
-    let panicked = thread.join().is_err();
+    uplink.mailbox.stop();
+    let panicked = thread.join().is_err() | uplink.thread.join().is_err();
     if !stop.is_cancelled() || panicked {
-        bail!("the reconciler's thread ended by itself; this is a bug, please report it with the log");
+        bail!("a thread ended by itself; this is a bug, please report it with the log");
     }
     keeping.await.context("saving the view")?;
     Ok(())
+}
+
+/// The thread that looks after the uplink on the bridge.
+struct UplinkGuard {
+    mailbox: Arc<l2::Mailbox>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn start_guard(
+    options: &AgentOptions,
+    mailbox: &Arc<l2::Mailbox>,
+    inbox: &Arc<Inbox>,
+) -> anyhow::Result<UplinkGuard> {
+    let guard = l2::Guard::new(options.state_dir.clone(), mailbox.clone(), inbox.clone())
+        .context("can't listen for changes of links")?;
+    let thread = std::thread::Builder::new()
+        .name("uplink".to_owned())
+        .spawn(move || guard.run())
+        .context("can't start the uplink's thread")?;
+    Ok(UplinkGuard { mailbox: mailbox.clone(), thread })
 }
 
 /// Opens the store. The seniority of claims is carried over from the saved view, or a restart would make a newcomer's claim

@@ -7,6 +7,7 @@ use hopwise_core::cidr::Cidr;
 use hopwise_core::cluster::{Claim, ClusterNetworks, ClusterView, Node, NodeData, Os};
 use hopwise_core::config::{PeerMode, Settings, UplinkSelector};
 use hopwise_core::family::PerFamily;
+use hopwise_core::l2::value::{DEFAULT_BRIDGE, Wanted};
 use hopwise_core::name::{LinkName, MacAddr, Mtu, NodeName};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -40,6 +41,12 @@ pub fn node_data() -> impl Strategy<Value = NodeData> {
         .prop_map(|(v4, v6, vxlan_mac)| NodeData { link_mac: PerFamily { v4, v6 }, vxlan_mac })
 }
 
+fn l2() -> impl Strategy<Value = Wanted> {
+    let name = LinkName::new_static;
+    prop_oneof![Just(DEFAULT_BRIDGE), Just(name("br0"))]
+        .prop_map(move |bridge| Wanted { uplink: name("eth1"), bridge })
+}
+
 pub fn settings() -> impl Strategy<Value = Settings> {
     let link = (
         option::of(prop_oneof![
@@ -62,6 +69,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
         any::<Option<u32>>(),
         any::<[Option<bool>; 3]>(),
         option::of((68u32..=65535).prop_map(|bytes| Mtu::new(bytes).unwrap())),
+        option::of(l2()),
     );
     (link, rest).prop_map(|(link, rest)| Settings {
         mode: link.0,
@@ -79,6 +87,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
         forward_accept: rest.5[1],
         permanent_neighbours: rest.5[2],
         mtu: rest.6,
+        l2: rest.7,
     })
 }
 

@@ -2,6 +2,7 @@
 //! all optional, unknown keys refused.
 
 use hopwise_core::config::{self, PeerMode, UplinkSelector};
+use hopwise_core::l2::value::{DEFAULT_BRIDGE, Wanted};
 use hopwise_core::name::{LinkName, Mtu};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,20 @@ pub struct Settings {
     /// The MTU of the path between nodes in bytes, 68 to 65,535.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u64>,
+    /// The link that is to be a port of the pods' bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l2: Option<L2>,
+}
+
+/// The file form of [`Wanted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct L2 {
+    /// The link to the LAN.
+    pub uplink: String,
+    /// The bridge; `cni0` when left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bridge: Option<String>,
 }
 
 /// The file form of [`UplinkSelector`]: the word `auto`, or a mapping with one key.
@@ -117,6 +132,7 @@ impl TryFrom<&Settings> for config::Settings {
             forward_accept: wire.forward_accept,
             permanent_neighbours: wire.permanent_neighbours,
             mtu: optional("mtu", &wire.mtu, |v| mtu(*v))?,
+            l2: optional("l2", &wire.l2, l2)?,
         })
     }
 }
@@ -148,6 +164,10 @@ impl From<&config::Settings> for Settings {
             forward_accept: settings.forward_accept,
             permanent_neighbours: settings.permanent_neighbours,
             mtu: settings.mtu.map(|mtu| u64::from(mtu.bytes())),
+            l2: settings.l2.map(|Wanted { uplink, bridge }| L2 {
+                uplink: uplink.to_string(),
+                bridge: (bridge != DEFAULT_BRIDGE).then(|| bridge.to_string()),
+            }),
         }
     }
 }
@@ -203,16 +223,31 @@ fn mtu(value: u64) -> Result<Mtu, FieldError> {
     })
 }
 
+fn link_name(value: &str) -> Result<LinkName, FieldError> {
+    value.parse().map_err(|_| {
+        FieldError::new(
+            format!("{value:?} is not a link name"),
+            "write 1 to 15 characters without '/', ':' or white space, as `ip link` shows it",
+        )
+    })
+}
+
+fn l2(wire: &L2) -> Result<Wanted, FieldError> {
+    let uplink = link_name(&wire.uplink).map_err(|error| error.under("uplink"))?;
+    let bridge = wire.bridge.as_deref().map_or(Ok(DEFAULT_BRIDGE), link_name);
+    let bridge = bridge.map_err(|error| error.under("bridge"))?;
+    if uplink == bridge {
+        let message = format!("{uplink} can't be the uplink and the bridge at once");
+        return Err(FieldError::new(message, "give the bridge another name, or leave it out for cni0")
+            .under("bridge"));
+    }
+    Ok(Wanted { uplink, bridge })
+}
+
 fn uplink(wire: &Uplink) -> Result<UplinkSelector, FieldError> {
     Ok(match wire {
         Uplink::Auto => UplinkSelector::Auto,
-        Uplink::Name(value) => UplinkSelector::Name(value.parse::<LinkName>().map_err(|_| {
-            FieldError::new(
-                format!("{value:?} is not a link name"),
-                "write 1 to 15 characters without '/', ':' or white space, as `ip link` shows it",
-            )
-            .under("name")
-        })?),
+        Uplink::Name(value) => UplinkSelector::Name(link_name(value).map_err(|error| error.under("name"))?),
         Uplink::Regex(value) => {
             check_regex(value).map_err(|error| error.under("regex"))?;
             UplinkSelector::NameRegex(value.clone())

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::cidr::Cidr;
 use crate::family::{Family, PerFamily};
+use crate::l2::value::Wanted;
 use crate::name::{LinkName, Mtu, NodeName};
 
 /// How a peer is to be reached.
@@ -108,6 +109,8 @@ pub struct Settings {
     pub permanent_neighbours: Option<bool>,
     /// The MTU of the path between nodes, where the uplink's own is not the truth.
     pub mtu: Option<Mtu>,
+    /// The link that is to be a port of the pods' bridge.
+    pub l2: Option<Wanted>,
 }
 
 /// The settings of one node, complete.
@@ -145,6 +148,8 @@ pub struct NodeConfig {
     pub permanent_neighbours: bool,
     /// The MTU of the path between nodes, where the uplink's own is not the truth.
     pub mtu: Option<Mtu>,
+    /// The link that is to be a port of the pods' bridge.
+    pub l2: Option<Wanted>,
 }
 
 /// The number of the `main` routing table (`RT_TABLE_MAIN`).
@@ -187,6 +192,7 @@ impl NodeConfig {
             forward_accept: last(layers, |s| s.forward_accept).unwrap_or(true),
             permanent_neighbours: last(layers, |s| s.permanent_neighbours).unwrap_or(true),
             mtu: last(layers, |s| s.mtu),
+            l2: last(layers, |s| s.l2),
         }
     }
 }

@@ -44,8 +44,10 @@ use tokio::sync::watch;
 pub use inbox::{Inbox, Question, SourcedView};
 pub use linux::LinuxNetwork;
 pub use network::{Network, NetworkError};
+pub(crate) use refresh::source_chain;
 pub use report::{LastReport, Published};
 
+use crate::l2;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::options::Intervals;
@@ -85,6 +87,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Where former values of sysctls are written down.
     pub undo: UndoLog,
+    /// How the guard of the uplink on the bridge is told what the settings want.
+    pub l2: Arc<l2::Mailbox>,
 }
 
 /// The loop's state.

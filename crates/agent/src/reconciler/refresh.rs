@@ -231,7 +231,7 @@ impl<N: Network> Reconciler<N> {
 }
 
 /// The sources of an error, joined.
-pub(super) fn source_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn source_chain(error: &dyn std::error::Error) -> String {
     let mut text = Vec::new();
     let mut source = error.source();
     while let Some(error) = source {

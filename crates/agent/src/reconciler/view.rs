@@ -70,6 +70,7 @@ impl<N: Network> Reconciler<N> {
             return;
         }
         let config = config_for(&self.parts, &view);
+        self.parts.l2.want(config.l2);
         let Some(planner) = &mut self.planner else { return };
         // Other pod networks mean other foreign routes to know about.
         self.stale.host |= planner.view().networks.pods != view.networks.pods;
@@ -98,6 +99,7 @@ impl<N: Network> Reconciler<N> {
         self.parts.metrics.plan_seconds.observe(started.elapsed().as_secs_f64());
         if about_us {
             let config = config_for(&self.parts, planner.view());
+            self.parts.l2.want(config.l2);
             self.planned.merge(planner.set_config(config));
             self.network.set_interest(interest(planner));
         }
@@ -134,6 +136,7 @@ impl<N: Network> Reconciler<N> {
 
     fn begin_with(&mut self, view: &Arc<ClusterView>) -> Result<(), NetworkError> {
         let config = config_for(&self.parts, view);
+        self.parts.l2.want(config.l2);
         let targets = plan::lookup_targets(view, &config);
         let host = self.network.host(&view.networks.pods, &targets)?;
         self.observed = self.network.observe(&plan::sysctl_keys(&host))?;

@@ -132,6 +132,7 @@ pub fn every_setting() -> Settings {
         forward_accept: Some(true),
         permanent_neighbours: Some(true),
         mtu: Some(1400),
+        l2: Some(L2 { uplink: "eth1".to_owned(), bridge: Some("br0".to_owned()) }),
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::config::{PeerMode, Settings, UplinkSelector};
 use hopwise_core::family::PerFamily;
+use hopwise_core::l2::value::{DEFAULT_BRIDGE, Wanted};
 use hopwise_core::name::{LinkName, Mtu};
 
 /// Settings given on the command line: they win over the inventory's.
@@ -93,6 +94,9 @@ pub struct SettingsArgs {
     /// The MTU of the path between nodes, in bytes [default: the uplink's]
     #[arg(long, env = "HOPWISE_MTU", hide_env_values = true, value_name = "BYTES", value_parser = parse_mtu)]
     pub mtu: Option<Mtu>,
+    /// The link that becomes a port of the pods' bridge: UPLINK, or UPLINK:BRIDGE [default: none; bridge cni0]
+    #[arg(long, env = "HOPWISE_L2", hide_env_values = true, value_name = "UPLINK", value_parser = parse_l2)]
+    pub l2: Option<Wanted>,
 }
 
 /// Which families masquerade.
@@ -118,6 +122,7 @@ impl SettingsArgs {
             forward_accept: self.forward_accept,
             permanent_neighbours: self.permanent_neighbours,
             mtu: self.mtu,
+            l2: self.l2,
         }
     }
 }
@@ -139,6 +144,12 @@ fn parse_uplink(value: &str) -> Result<UplinkSelector, String> {
             Err(format!("{kind:?} is none of regex, address, can-reach; a plain name has no ':'"))
         }
     }
+}
+
+fn parse_l2(value: &str) -> Result<Wanted, String> {
+    let (uplink, bridge) = value.split_once(':').unwrap_or((value, DEFAULT_BRIDGE.as_str()));
+    let name = |text: &str| text.parse::<LinkName>().map_err(|error| error.to_string());
+    Ok(Wanted { uplink: name(uplink)?, bridge: name(bridge)? })
 }
 
 fn parse_masquerade(value: &str) -> Result<Masquerade, String> {
@@ -204,6 +215,7 @@ mod tests {
             "--forward-accept=false",
             "--permanent-neighbours=false",
             "--mtu=9000",
+            "--l2=eth1:br0",
         ]);
         let cidr = |text: &str| text.parse::<Cidr>().unwrap();
         let want = Settings {
@@ -222,6 +234,7 @@ mod tests {
             forward_accept: Some(false),
             permanent_neighbours: Some(false),
             mtu: Some(Mtu::new(9000).unwrap()),
+            l2: Some(Wanted { uplink: LinkName::new_static("eth1"), bridge: LinkName::new_static("br0") }),
         };
         assert_eq!(given, want);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::attach::{self, prepare};
 use super::step::{Step, protocol_text};
-use super::transfer::{agrees, stand_ins_done};
+use super::transfer::{LIFETIME_SLACK, agrees, stand_ins_done};
 use super::value::{Address, Held, Link, Observed, Record, Route, Wanted};
 use crate::mark;
 use crate::name::LinkName;
@@ -213,6 +213,23 @@ fn merged(mut known: Held, came: &Held) -> Held {
         known.neighbours.push(*neighbour);
     }
     known
+}
+
+/// Whether two records say the same, but for lifetimes that differ by no more than reading them takes.
+pub fn same_record(one: &Record, other: &Record) -> bool {
+    let close = |a: Option<u32>, b: Option<u32>| match (a, b) {
+        (Some(a), Some(b)) => a.abs_diff(b) <= LIFETIME_SLACK,
+        (a, b) => a == b,
+    };
+    let addresses = |a: &Address, b: &Address| a.same_key(b) && a.label == b.label && agrees(a, b);
+    let routes = |a: &Route, b: &Route| a.same(b) && close(a.expires, b.expires);
+    let (a, b) = (&one.held, &other.held);
+    one.wanted == other.wanted
+        && a.addresses.len() == b.addresses.len()
+        && a.addresses.iter().zip(&b.addresses).all(|(a, b)| addresses(a, b))
+        && a.routes.len() == b.routes.len()
+        && a.routes.iter().zip(&b.routes).all(|(a, b)| routes(a, b))
+        && a.neighbours == b.neighbours
 }
 
 /// A program on this node that is known to configure links.

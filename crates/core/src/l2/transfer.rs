@@ -6,7 +6,7 @@ use super::value::{Address, Held, Observed, Route, address_flags};
 use crate::name::LinkName;
 
 /// Seconds by which two lifetimes may differ and still be the same: they run on while they are read.
-const LIFETIME_SLACK: u32 = 5;
+pub(super) const LIFETIME_SLACK: u32 = 5;
 
 /// From which link to which.
 #[derive(Clone, Copy, Debug)]

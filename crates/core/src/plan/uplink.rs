@@ -38,7 +38,7 @@ pub(super) fn choose(
             *choice.uplink.get_mut(family) = automatic(host, config, family, own, &mut choice.notes);
         }
     } else {
-        match selected(host, &config.uplink) {
+        match selected(host, &config.uplink).map(|link| carrier_of(host, link)) {
             Ok(link) => {
                 for family in families {
                     let address = address_on(host, link, family, *own.get(family));
@@ -67,6 +67,12 @@ pub(super) fn choose(
     }
     choice.notes.dedup();
     choice
+}
+
+/// The link that carries a link's traffic: a port of a bridge has none of its own (`l2`, and the same done by hand).
+fn carrier_of<'a>(host: &'a HostView, link: &'a Link) -> &'a Link {
+    let bridge = link.master.and_then(|master| host.links.get(&master));
+    bridge.filter(|bridge| bridge.kind == "bridge").unwrap_or(link)
 }
 
 /// The link that the configuration names, or why there is none.

@@ -38,15 +38,25 @@ impl Events {
         self.socket.as_fd()
     }
 
+    /// Finds out which indices the two links have, so that what is said of others is told apart.
+    pub fn learn(&mut self, wanted: Wanted) -> Result<(), NetlinkError> {
+        let links = super::read::indices(&mut Socket::open(libc::NETLINK_ROUTE)?)?;
+        self.known =
+            [wanted.uplink, wanted.bridge].iter().filter_map(|name| links.get(name).copied()).collect();
+        Ok(())
+    }
+
     /// Reads all that waits; whether any of it is about one of the two links. Lost notifications may have been.
-    pub fn drain(&mut self, wanted: Wanted) -> Result<bool, NetlinkError> {
+    pub fn drain(&mut self, wanted: Option<Wanted>) -> Result<bool, NetlinkError> {
         let mut concerned = false;
         for _ in 0..DATAGRAMS {
             let Events { socket, known } = self;
-            match socket.read_notifications(|message| concerned |= concerns(&message, wanted, known)) {
+            match socket.read_notifications(|message| {
+                concerned |= wanted.is_some_and(|wanted| concerns(&message, wanted, known));
+            }) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(NetlinkError::Overrun) => concerned = true,
+                Err(NetlinkError::Overrun) => concerned = wanted.is_some(),
                 Err(error) => return Err(error),
             }
         }
@@ -80,7 +90,7 @@ fn concerns(message: &Message<'_>, wanted: Wanted, known: &mut BTreeSet<u32>) ->
     }
 }
 
-/// Before the first link message nothing is known of indices, and everything may concern us.
+/// A deleted IPv4 route may name no link.
 fn of_link(known: &BTreeSet<u32>, link: Option<u32>) -> bool {
-    known.len() < 2 || link.is_none_or(|link| known.contains(&link))
+    link.is_none_or(|link| known.contains(&link))
 }
