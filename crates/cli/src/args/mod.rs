@@ -10,7 +10,7 @@ use crate::commands::{agent, cleanup, cni, completion, l2, lab, plan, routes, st
 use crate::exit::{Exit, Failure};
 use crate::logging::LogArgs;
 
-pub use node::{NodeArgs, StateArgs, StoreArgs};
+pub use node::{NodeArgs, StateArgs, StateDirArgs, StoreArgs};
 pub use settings::SettingsArgs;
 pub use snapshot::SnapshotArgs;
 

@@ -79,3 +79,11 @@ pub struct StateArgs {
     #[arg(long, env = "HOPWISE_RUN_DIR", hide_env_values = true, value_name = "DIR", default_value = hopwise_agent::DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
 }
+
+/// Where the journal of `hopwise l2` is kept: the agent's state directory.
+#[derive(Args, Clone, Debug)]
+pub struct StateDirArgs {
+    /// Where the journal is kept, and the agent looks for it
+    #[arg(long, env = "HOPWISE_STATE_DIR", hide_env_values = true, value_name = "DIR", default_value = hopwise_agent::DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
