@@ -140,7 +140,9 @@ fn start_guard(
     mailbox: &Arc<l2::Mailbox>,
     inbox: &Arc<Inbox>,
 ) -> anyhow::Result<UplinkGuard> {
-    let guard = l2::Guard::new(options.state_dir.clone(), mailbox.clone(), inbox.clone())
+    let inbox = inbox.clone();
+    let tell = Box::new(move |slot: &'static str, note| inbox.put_note(slot.to_owned(), note));
+    let guard = l2::Guard::new(options.state_dir.clone(), mailbox.clone(), tell)
         .context("can't listen for changes of links")?;
     let thread = std::thread::Builder::new()
         .name("uplink".to_owned())

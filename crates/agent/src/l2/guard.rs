@@ -20,7 +20,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{AttachOptions, By, DEFAULT_VERIFY_TIMEOUT, Entry, Healed, L2Error, Uplink, no_points};
-use crate::reconciler::Inbox;
 
 /// Between two looks when nothing happens.
 const SLOW_CHECK: Duration = Duration::from_secs(30);
@@ -75,12 +74,14 @@ impl Mailbox {
     }
 }
 
+/// How a note is shown in a slot, in place of the one that was in it; `None` takes it away.
+pub type Tell = Box<dyn Fn(&'static str, Option<Note>) + Send>;
+
 /// The guard of one state directory.
-#[derive(Debug)]
 pub struct Guard {
     state_dir: PathBuf,
     mailbox: Arc<Mailbox>,
-    inbox: Arc<Inbox>,
+    tell: Tell,
     events: Events,
     attached: Option<Wanted>,
     pace: Pace,
@@ -115,11 +116,11 @@ impl Pace {
 
 impl Guard {
     /// A guard in the network namespace of the calling thread; it listens from now on.
-    pub fn new(state_dir: PathBuf, mailbox: Arc<Mailbox>, inbox: Arc<Inbox>) -> Result<Guard, L2Error> {
+    pub fn new(state_dir: PathBuf, mailbox: Arc<Mailbox>, tell: Tell) -> Result<Guard, L2Error> {
         Ok(Guard {
             state_dir,
             mailbox,
-            inbox,
+            tell,
             events: Events::open()?,
             attached: None,
             pace: Pace::default(),
@@ -264,7 +265,7 @@ impl Guard {
             Some(note) => self.notes.insert(slot, note.clone()),
             None => self.notes.remove(slot),
         };
-        self.inbox.put_note(slot.to_owned(), note);
+        (self.tell)(slot, note);
     }
 }
 

@@ -20,7 +20,7 @@ use hopwise_core::l2::{attach, detach};
 use hopwise_kernel::l2::{L2, StepError};
 use hopwise_kernel::netlink::NetlinkError;
 
-pub use guard::{Guard, Mailbox};
+pub use guard::{Guard, Mailbox, Tell};
 pub use journal::{By, Entry, Phase};
 
 use crate::state_dir::StateError;
@@ -140,7 +140,14 @@ impl Uplink {
     /// Waits for its turn, then deals with what a crash left.
     pub fn open(state_dir: &Path) -> Result<Uplink, L2Error> {
         let mut uplink = Uplink { journal: Journal::lock(state_dir)?, l2: L2::open()?, one_by_one: false };
-        uplink.recover()?;
+        uplink.recover(&mut no_points)?;
+        Ok(uplink)
+    }
+
+    /// [`Uplink::open`] for tests that stop in the middle of dealing with what a crash left.
+    pub fn recover_stepwise(state_dir: &Path, points: Points<'_>) -> Result<Uplink, L2Error> {
+        let mut uplink = Uplink { journal: Journal::lock(state_dir)?, l2: L2::open()?, one_by_one: true };
+        uplink.recover(points)?;
         Ok(uplink)
     }
 
@@ -160,7 +167,7 @@ impl Uplink {
     }
 
     /// Undoes what was begun and not finished, or finishes it.
-    fn recover(&mut self) -> Result<(), L2Error> {
+    fn recover(&mut self, points: Points<'_>) -> Result<(), L2Error> {
         let Some(entry) = self.journal.read()? else { return Ok(()) };
         if entry.phase == Phase::Attached {
             return Ok(());
@@ -171,7 +178,7 @@ impl Uplink {
             entry.record.wanted.uplink
         );
         let aged = Record { held: entry.record.held.aged(entry.elapsed()), ..entry.record };
-        self.put_back(&aged, &mut no_points)
+        self.put_back(&aged, points)
     }
 
     /// Plans an attachment, and changes nothing.

@@ -285,9 +285,9 @@ fn ensure_bridge(host: &mut Rtnl, bridge: &BridgeConfig) -> Result<LinkInfo, Cni
             format!("failed to create bridge {0:?}: {0:?} already exists but is not a bridge", name.as_str());
         return Err(CniError::failed(msg).details(format!("it is a link of kind {:?}", link.kind)));
     }
-    // We want to own the routes of this link.
-    sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
     if link.mac == spec.mac {
+        // We want to own the routes of this link. One that was there may be the node's way to the LAN, and its routers.
+        sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
         // We made it, so nobody else can have its link-local address, from which neighbour discovery asks for pods.
         sysctl::try_write(&format!("ipv6/conf/{name}/accept_dad"), "0");
     }

@@ -1,0 +1,166 @@
+//! A LAN: a switch, a router with a network behind it, another host, and the node.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hopwise_agent::l2::{AttachOptions, By, Points, Uplink, no_points};
+use hopwise_core::l2::value::Wanted;
+use hopwise_core::name::LinkName;
+use hopwise_kernel::netns::Namespace;
+
+pub const WANTED: Wanted =
+    Wanted { uplink: LinkName::new_static("eth1"), bridge: LinkName::new_static("cni0") };
+
+/// Longer than anything takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// All of it; ends when it is dropped.
+pub struct Lan {
+    pub switch: Namespace,
+    pub router: Namespace,
+    pub host: Namespace,
+    pub node: Namespace,
+    pub dir: tempfile::TempDir,
+}
+
+/// Runs `ip` in a namespace; it must work.
+pub fn ip(namespace: &Namespace, args: &str) -> String {
+    run(namespace, "ip", args)
+}
+
+pub fn run(namespace: &Namespace, program: &str, args: &str) -> String {
+    let output = namespace.run(|| Command::new(program).args(args.split(' ')).output().unwrap()).unwrap();
+    assert!(output.status.success(), "{program} {args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn sysctl(namespace: &Namespace, path: &str, value: &str) {
+    namespace.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap()).unwrap();
+}
+
+/// Waits for something that happens in its own time.
+#[track_caller]
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Lan {
+    /// The router is 192.168.7.1, fd07::1 and fe80::1, and knows 203.0.113.1 and 2001:db8:ffff::1; the host is .20, the
+    /// node .5 of the same networks, with default routes to the router.
+    pub fn new() -> Lan {
+        let lan = Lan {
+            switch: Namespace::new().unwrap(),
+            router: Namespace::new().unwrap(),
+            host: Namespace::new().unwrap(),
+            node: Namespace::new().unwrap(),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        ip(&lan.switch, "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
+        ip(&lan.switch, "link set lan up");
+        for (port, namespace, link, n) in
+            [("p1", &lan.router, "eth0", 1), ("p2", &lan.host, "eth0", 20), ("p3", &lan.node, "eth1", 5)]
+        {
+            lan.plug(port, namespace, link, n);
+            for address in [format!("192.168.7.{n}/24"), format!("fd07::{n}/64 nodad")] {
+                ip(namespace, &format!("address add {address} dev {link}"));
+            }
+        }
+        ip(&lan.router, "address add 203.0.113.1/32 dev lo");
+        ip(&lan.router, "address add 2001:db8:ffff::1/128 dev lo nodad");
+        sysctl(&lan.router, "ipv4/ip_forward", "1");
+        sysctl(&lan.router, "ipv6/conf/all/forwarding", "1");
+        ip(&lan.host, "route add default via 192.168.7.1");
+        ip(&lan.host, "-6 route add default via fd07::1");
+        ip(&lan.node, "route add default via 192.168.7.1 dev eth1 proto static metric 100 src 192.168.7.5");
+        ip(&lan.node, "-6 route add default via fe80::1 dev eth1 proto static metric 512");
+        lan
+    }
+
+    /// Puts a link of a namespace on the switch, with a MAC and a link-local address that end in `n`.
+    pub fn plug(&self, port: &str, namespace: &Namespace, link: &str, n: u8) {
+        let there = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd());
+        ip(&self.switch, &format!("link add {port} type veth peer name {link} netns {there}"));
+        ip(&self.switch, &format!("link set {port} master lan addrgenmode none up"));
+        ip(namespace, &format!("link set {link} address 02:00:00:00:00:{n:02x} addrgenmode none"));
+        sysctl(namespace, &format!("ipv6/conf/{link}/accept_ra"), "0");
+        ip(namespace, &format!("link set {link} up"));
+        ip(namespace, &format!("address add fe80::{n}/64 dev {link} nodad"));
+        // The kernel makes the route for multicast when the carrier has come.
+        until("multicast", || {
+            ip(namespace, "-6 route show table local").contains(&format!("ff00::/8 dev {link}"))
+        });
+    }
+
+    pub fn state(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Does something with the uplink in the node's namespace.
+    pub fn in_node<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.node.run(work).unwrap()
+    }
+
+    pub fn attach(&self) -> hopwise_agent::l2::Attached {
+        self.in_node(|| Uplink::open(self.state()).unwrap().attach(&options(), &mut no_points).unwrap())
+    }
+
+    pub fn detach(&self) {
+        self.in_node(|| Uplink::open(self.state()).unwrap().detach(false, &mut no_points).unwrap());
+    }
+
+    /// Attaches step by step.
+    pub fn attach_stepwise(&self, points: Points<'_>) -> Result<(), hopwise_agent::l2::L2Error> {
+        Uplink::open_stepwise(self.state()).unwrap().attach(&options(), points).map(drop)
+    }
+
+    /// All that `ip` tells of the node, as it differs between two moments only if something was changed.
+    pub fn shown(&self) -> String {
+        let mut shown = String::new();
+        for args in [
+            "-d link show",
+            "address show",
+            "-4 route show table all",
+            "-6 route show table all",
+            "neighbour show nud permanent",
+            "rule show",
+        ] {
+            let text = ip(&self.node, args);
+            let mut lines: Vec<&str> = text.lines().collect();
+            if args.ends_with("all") {
+                // The kernel lists routes to the same place in the order of making.
+                lines.sort_unstable();
+            }
+            shown += &format!("# {args}\n{}\n", lines.join("\n"));
+        }
+        shown
+    }
+
+    /// Whether the node and the host, and the node and the world, reach each other.
+    pub fn assert_reachable(&self) {
+        for address in ["203.0.113.1", "2001:db8:ffff::1", "192.168.7.20", "fd07::20"] {
+            ping(&self.node, address);
+        }
+        for address in ["192.168.7.5", "fd07::5"] {
+            ping(&self.host, address);
+        }
+    }
+}
+
+pub fn options() -> AttachOptions {
+    AttachOptions { wanted: WANTED, verify: Vec::new(), timeout: Duration::from_secs(60), by: By::Command }
+}
+
+/// One answer is enough, whenever it comes.
+#[track_caller]
+pub fn ping(from: &Namespace, to: &str) {
+    let output = from
+        .run(|| Command::new("ping").args(["-n", "-c", "1", "-i", "0.2", "-w", "60", to]).output().unwrap())
+        .unwrap();
+    assert!(output.status.success(), "{to}: {}", String::from_utf8_lossy(&output.stdout));
+}
