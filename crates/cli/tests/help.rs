@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "",
     "agent",
     "routes",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 20] = [
     "cni uninstall",
     "l2",
     "l2 slices",
+    "l2 persist",
     "lab",
     "lab up",
     "lab check",

@@ -25,6 +25,7 @@ pub mod netfilter;
 pub mod note;
 pub mod object;
 pub mod observed;
+pub mod persist;
 pub mod plan;
 pub mod report;
 pub mod slices;

@@ -2,6 +2,7 @@
 
 mod attach;
 mod detach;
+mod persist;
 mod slices;
 mod status;
 
@@ -17,6 +18,7 @@ Examples:
   hopwise l2 status
   hopwise l2 detach
   hopwise l2 slices --subnet 192.168.1.0/24 --nodes node1,node2
+  hopwise l2 persist --format netplan --uplink eth1
 
 Pods are hosts of the LAN: they have addresses of its subnet, reach every host there, and are reached.";
 
@@ -41,6 +43,9 @@ enum Sub {
     /// Cut the LAN's addresses into one slice for each node's pods
     #[command(after_help = slices::EXAMPLES)]
     Slices(slices::SlicesCommand),
+    /// Print configuration that puts the uplink on the bridge at every boot
+    #[command(after_help = persist::EXAMPLES)]
+    Persist(persist::PersistCommand),
 }
 
 impl L2Command {
@@ -51,6 +56,7 @@ impl L2Command {
             Sub::Detach(command) => command.run(),
             Sub::Status(command) => command.run(),
             Sub::Slices(command) => command.run(),
+            Sub::Persist(command) => command.run(),
         }
     }
 }
