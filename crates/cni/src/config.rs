@@ -1,6 +1,6 @@
 //! A network configuration: what every plugin reads of it.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::json::{self, FieldError, Object};
 use crate::spec::{AddResult, CniError, Code, Dns, SpecVersion, is_name, read_dns};
@@ -39,9 +39,10 @@ impl NetworkConfig {
             CniError::new(Code::Decode, format!("error unmarshall network config: {error}"))
         };
         let value = json::parse(&raw).map_err(|error| decode(&error))?;
+        let value = if value.is_null() { Value::Object(Map::new()) } else { value };
         let root = Object::root(&value).map_err(|error| decode(&error))?;
         let text = |key| root.string(key).map(Option::unwrap_or_default).map_err(|error| decode(&error));
-        let (name, asked, plugin) = (text("name")?, text("cniVersion")?, text("type")?);
+        let (name, asked) = (text("name")?, text("cniVersion")?);
         if name.is_empty() {
             return Err(CniError::new(Code::InvalidConfig, "missing network name"));
         }
@@ -49,7 +50,9 @@ impl NetworkConfig {
             let error = CniError::new(Code::InvalidConfig, "invalid characters found in network name");
             return Err(error.details(name));
         }
-        Ok(NetworkConfig { version: SpecVersion::negotiate(&asked)?, name, plugin, raw, value })
+        let version = SpecVersion::negotiate(&asked)?;
+        let plugin = root.string("type")?.unwrap_or_default();
+        Ok(NetworkConfig { version, name, plugin, raw, value })
     }
 
     /// The outermost object.

@@ -55,8 +55,12 @@ impl PtpConfig {
             Some(_) => root.bool("linkLocalGateway")?,
             None => WHOLE.contains(&config.plugin.as_str()),
         };
-        let mtu = root.number::<i64>("mtu")?.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0);
-        Ok(PtpConfig { mtu, dns: config.dns()?, link_local, ip_masq: masquerade::is_asked(config)? })
+        Ok(PtpConfig {
+            mtu: pod::mtu(&root)?,
+            dns: config.dns()?,
+            link_local,
+            ip_masq: masquerade::is_asked(config)?,
+        })
     }
 
     fn ipam<'a>(&self, config: &'a NetworkConfig, request: &Request) -> Result<Ipam<'a>, CniError> {

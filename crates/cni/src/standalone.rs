@@ -17,7 +17,7 @@ impl Plugin for HostLocalPlugin {
     }
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
-        load(invocation)?.del(&invocation.request)
+        HostLocal::load_for_release(&invocation.config, &no_steps)?.del(&invocation.request)
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {

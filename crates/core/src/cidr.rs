@@ -97,7 +97,11 @@ impl FromStr for Cidr {
     type Err = ParseCidrError;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        let net: IpNet = value.parse().map_err(|_| ParseCidrError::Syntax { value: value.to_owned() })?;
+        let syntax = || ParseCidrError::Syntax { value: value.to_owned() };
+        // The standard library's reading of addresses is the strict one: 010.0.0.1 is 8.0.0.1 to some and 10.0.0.1 to others.
+        let (address, _) = value.split_once('/').ok_or_else(syntax)?;
+        address.parse::<IpAddr>().map_err(|_| syntax())?;
+        let net: IpNet = value.parse().map_err(|_| syntax())?;
         if net.addr() == net.network() {
             Ok(Cidr(net))
         } else {

@@ -1,12 +1,13 @@
 //! The bridge plugin's keys.
 
-use hopwise_core::name::{LinkName, MacAddr};
+use hopwise_core::name::{LinkName, MacAddr, NameError};
 
 use super::conflict::Detection;
 use super::vlan::{self, VlanConfig};
 use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
 use crate::masquerade;
+use crate::pod;
 use crate::spec::{CniError, Dns, EnvArgs, Request};
 
 const DEFAULT_BRIDGE: LinkName = LinkName::new_static("cni0");
@@ -61,12 +62,12 @@ impl BridgeConfig {
         let is_default_gateway = root.bool("isDefaultGateway")?;
         let has_addresses = !config.ipam_type()?.is_empty();
         let mut bridge = BridgeConfig {
-            bridge: root.parsed("bridge")?.unwrap_or(DEFAULT_BRIDGE),
+            bridge: name(&root)?,
             is_gateway: root.bool("isGateway")? || is_default_gateway,
             is_default_gateway,
             force_address: root.bool("forceAddress")?,
             ip_masq: masquerade::is_asked(config)?,
-            mtu: root.number::<i64>("mtu")?.and_then(|mtu| u32::try_from(mtu).ok()).filter(|mtu| *mtu > 0),
+            mtu: pod::mtu(&root)?,
             hairpin: root.bool("hairpinMode")?,
             promiscuous: root.bool("promiscMode")?,
             isolated: root.bool("portIsolation")?,
@@ -93,6 +94,15 @@ impl BridgeConfig {
     }
 }
 
+/// The bridge's name. An empty one is refused, as in the reference: it is no wish for the default.
+fn name(root: &Object<'_>) -> Result<LinkName, FieldError> {
+    let Some(text) = root.string("bridge")? else { return Ok(DEFAULT_BRIDGE) };
+    text.parse().map_err(|error: NameError| FieldError {
+        field: root.field("bridge"),
+        problem: format!("{text:?}: {error}"),
+    })
+}
+
 fn mac(root: &Object<'_>, request: &Request) -> Result<Option<MacAddr>, CniError> {
     let args = EnvArgs::load(&request.args, &["MAC"])?;
     let cni = root.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
@@ -104,15 +114,26 @@ fn mac(root: &Object<'_>, request: &Request) -> Result<Option<MacAddr>, CniError
         }
     }
     let Some((field, text)) = chosen else { return Ok(None) };
-    // Go's net.ParseMAC also takes 02-00-5e-00-53-01 and 0200.5e00.5301.
-    let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
-    let colons = if digits.len() == 12 && digits.is_ascii() && text.len() != 12 {
-        (0..6).map(|at| &digits[2 * at..2 * at + 2]).collect::<Vec<_>>().join(":")
-    } else {
-        text
-    };
+    let colons = with_colons(&text).unwrap_or(text);
     match colons.parse::<MacAddr>() {
         Ok(mac) => Ok(Some(mac)),
         Err(error) => Err(FieldError { field, problem: error.to_string() }.into()),
     }
+}
+
+/// What Go's net.ParseMAC takes beside `02:00:5e:00:53:01`: `02-00-5e-00-53-01`, `0200.5e00.5301` and `02005e005301`.
+fn with_colons(text: &str) -> Option<String> {
+    let groups: Vec<&str> = text.split(['-', '.']).collect();
+    let shape = match groups.len() {
+        1 => 12,
+        3 => 4,
+        6 => 2,
+        _ => return None,
+    };
+    let mixed = text.contains('-') && text.contains('.');
+    if mixed || !text.is_ascii() || groups.iter().any(|group| group.len() != shape) {
+        return None;
+    }
+    let digits = groups.concat();
+    Some((0..6).map(|at| &digits[2 * at..2 * at + 2]).collect::<Vec<_>>().join(":"))
 }

@@ -56,6 +56,19 @@ impl<'a> Ipam<'a> {
         }
     }
 
+    /// The source for a DEL, which can do with less of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the `ipam` part doesn't tell where addresses are kept.
+    pub fn load_for_release(config: &'a NetworkConfig) -> Result<Ipam<'a>, CniError> {
+        match config.ipam_type()?.as_str() {
+            "" => Ok(Ipam::None),
+            "host-local" => Ok(Ipam::HostLocal(HostLocal::load_for_release(config, &no_steps)?)),
+            plugin => Ok(Ipam::Delegate { plugin: plugin.to_owned(), config }),
+        }
+    }
+
     /// Whether the network has addresses at all.
     pub fn is_some(&self) -> bool {
         !matches!(self, Ipam::None)

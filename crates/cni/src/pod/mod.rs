@@ -19,6 +19,7 @@ use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, Vet
 
 use crate::ipam::Ipam;
 use crate::ipam::host_local::is_namespace;
+use crate::json::{FieldError, Object};
 use crate::masquerade::Masquerade;
 use crate::plugin::Invocation;
 use crate::reference::Leftovers;
@@ -129,6 +130,19 @@ pub fn random_mac() -> Result<MacAddr, CniError> {
 pub fn random_veth_name() -> Result<LinkName, CniError> {
     let name = format!("veth{:08x}", u32::from_ne_bytes(random()?));
     name.parse().map_err(|error| CniError::caused("veth name", &error))
+}
+
+/// `mtu` of a configuration in bytes; `None` for the kernel's choice, which is what 0 and less ask for, as in the reference.
+///
+/// # Errors
+///
+/// When it is no number, or one that no link has.
+pub fn mtu(root: &Object<'_>) -> Result<Option<u32>, FieldError> {
+    let asked = root.number::<i64>("mtu")?.filter(|mtu| *mtu > 0);
+    asked.map(u32::try_from).transpose().map_err(|_| FieldError {
+        field: root.field("mtu"),
+        problem: "more than any link has; a veth link takes 68 to 65535".to_owned(),
+    })
 }
 
 /// How the pod's link is made.
@@ -423,7 +437,7 @@ pub fn masquerade(invocation: &Invocation, result: &AddResult) -> Result<(), Cni
 pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
     let Invocation { request, config } = invocation;
     let mut errors = Vec::new();
-    let ipam = Ipam::load(config, request).map_err(|error| errors.push(error)).ok();
+    let ipam = Ipam::load_for_release(config).map_err(|error| errors.push(error)).ok();
     // The sockets live on until the link is deleted: closing one waits for the kernel to free the elements, and so does
     // deleting a link, at the same time.
     let (mut masquerade, mut leftovers) = (None, None);

@@ -107,7 +107,8 @@ impl FromStr for InterfaceAddress {
         let error = || format!("{text:?} is not an address with a prefix length, such as 10.1.2.0/24");
         let (address, prefix_len) = text.split_once('/').ok_or_else(error)?;
         let address: IpAddr = address.parse().map_err(|_| error())?;
-        let prefix_len: u8 = prefix_len.parse().map_err(|_| error())?;
+        let digits = prefix_len.bytes().all(|byte| byte.is_ascii_digit());
+        let prefix_len: u8 = prefix_len.parse().ok().filter(|_| digits).ok_or_else(error)?;
         if prefix_len > if address.is_ipv4() { 32 } else { 128 } {
             return Err(error());
         }

@@ -33,6 +33,22 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads as much as it takes to release addresses: whatever else is wrong must not keep them taken.
+    ///
+    /// # Errors
+    ///
+    /// When the folder can't be told.
+    pub fn load_for_release(config: &NetworkConfig) -> Result<Config, CniError> {
+        let ipam = config.root().object("ipam")?.ok_or_else(missing)?;
+        Ok(Config {
+            sets: Vec::new(),
+            routes: Vec::new(),
+            data_dir: data_dir(&ipam)?,
+            resolv_conf: None,
+            requested: Vec::new(),
+        })
+    }
+
     /// Reads and checks the configuration.
     ///
     /// # Errors
@@ -40,7 +56,7 @@ impl Config {
     /// When a field has the wrong shape, or ranges are missing, wrong, or overlap.
     pub fn load(config: &NetworkConfig, request: &Request, gateways: &Gateways) -> Result<Config, CniError> {
         let root = config.root();
-        let ipam = root.object("ipam")?.ok_or_else(|| CniError::failed("IPAM config missing 'ipam' key"))?;
+        let ipam = root.object("ipam")?.ok_or_else(missing)?;
         let runtime = root.object("runtimeConfig")?;
         let mut lists = Vec::new();
         if let Some(runtime) = &runtime {
@@ -54,11 +70,19 @@ impl Config {
         Ok(Config {
             sets: range_sets(&lists, config.version, gateways)?,
             routes,
-            data_dir: ipam.parsed("dataDir")?.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            data_dir: data_dir(&ipam)?,
             resolv_conf: ipam.parsed("resolvConf")?,
             requested: requested(&root, runtime.as_ref(), request)?,
         })
     }
+}
+
+fn missing() -> CniError {
+    CniError::failed("IPAM config missing 'ipam' key")
+}
+
+fn data_dir(ipam: &Object<'_>) -> Result<PathBuf, FieldError> {
+    Ok(ipam.parsed("dataDir")?.unwrap_or_else(|| DEFAULT_DATA_DIR.into()))
 }
 
 fn range_sets(
@@ -97,6 +121,13 @@ fn range_sets(
 fn range(object: &Object<'_>, gateways: &Gateways) -> Result<Range, CniError> {
     let named = |error: FieldError| CniError::failed(error.to_string());
     let subnet: Cidr = object.required("subnet").map_err(named)?;
+    if matches!(subnet.address(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        let msg = format!(
+            "{}: {subnet} is an IPv4 network written as IPv6; write it as IPv4",
+            object.field("subnet")
+        );
+        return Err(CniError::failed(msg));
+    }
     let (first, last) = (object.ip("rangeStart").map_err(named)?, object.ip("rangeEnd").map_err(named)?);
     let gateway = object.ip("gateway").map_err(named)?.or(*gateways.0.get(subnet.family()));
     Range::new(subnet, first, last, gateway).map_err(|error| CniError::failed(error.to_string()))

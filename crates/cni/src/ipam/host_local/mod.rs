@@ -66,15 +66,21 @@ impl<'a> HostLocal<'a> {
         gateways: &Gateways,
         steps: Steps<'a>,
     ) -> Result<HostLocal<'a>, CniError> {
+        Ok(HostLocal::new(Config::load(config, request, gateways)?, &config.name, steps))
+    }
+
+    /// For DEL: reads no more than it takes to release addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the folder can't be told.
+    pub fn load_for_release(config: &'a NetworkConfig, steps: Steps<'a>) -> Result<HostLocal<'a>, CniError> {
+        Ok(HostLocal::new(Config::load_for_release(config)?, &config.name, steps))
+    }
+
+    fn new(config: Config, network: &'a str, steps: Steps<'a>) -> HostLocal<'a> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot_id = boot_id.trim().to_owned();
-        Ok(HostLocal {
-            config: Config::load(config, request, gateways)?,
-            network: &config.name,
-            boot_id,
-            steps,
-            retry_after: None,
-        })
+        HostLocal { config, network, boot_id: boot_id.trim().to_owned(), steps, retry_after: None }
     }
 
     /// Leaves addresses alone that [`HostLocal::decline`] was told of less than `retry_after` ago.

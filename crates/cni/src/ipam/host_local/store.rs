@@ -130,7 +130,7 @@ impl<'a> Store<'a> {
 
     /// The address that a range set gave out last.
     pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        fs::read_to_string(self.folder.join(format!("{LAST_PREFIX}{set}"))).ok()?.trim().parse().ok()
+        fs::read_to_string(self.folder.join(format!("{LAST_PREFIX}{set}"))).ok()?.parse().ok()
     }
 
     /// Writes down the address that a range set has just given out.
