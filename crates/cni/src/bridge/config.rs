@@ -97,10 +97,8 @@ impl BridgeConfig {
 /// The bridge's name. An empty one is refused, as in the reference: it is no wish for the default.
 fn name(root: &Object<'_>) -> Result<LinkName, FieldError> {
     let Some(text) = root.string("bridge")? else { return Ok(DEFAULT_BRIDGE) };
-    text.parse().map_err(|error: NameError| FieldError {
-        field: root.field("bridge"),
-        problem: format!("{text:?}: {error}"),
-    })
+    text.parse()
+        .map_err(|error: NameError| FieldError { field: root.field("bridge"), problem: error.to_string() })
 }
 
 fn mac(root: &Object<'_>, request: &Request) -> Result<Option<MacAddr>, CniError> {

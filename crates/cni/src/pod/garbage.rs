@@ -35,7 +35,8 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
     CniError::collect(errors)
 }
 
-/// Deletes a link if it still has the address: its namespace's path may be another pod's by now.
+/// Deletes a link if it still has the address: its namespace's path may be another pod's by now. Or if it is down and has
+/// none: an ADD that was killed got no further.
 fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
     let path = Path::new(&leftover.netns);
     if leftover.netns.is_empty() || !is_namespace(path) || is_own(path) {
@@ -48,7 +49,9 @@ fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
     let mut inside = super::open_in(&namespace)?;
     let Some(link) = inside.link_by_name(name).map_err(failed)? else { return Ok(()) };
     let addresses = inside.addresses(link.index).map_err(failed)?;
-    if link.kind != "veth" || !addresses.iter().any(|held| held.address == leftover.address) {
+    let half_made = !link.up && addresses.is_empty();
+    let of_leftover = half_made || addresses.iter().any(|held| held.address == leftover.address);
+    if link.kind != "veth" || !of_leftover {
         return Ok(());
     }
     match inside.delete_link(link.index) {

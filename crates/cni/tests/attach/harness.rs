@@ -127,22 +127,27 @@ impl Host {
         config
     }
 
-    pub fn spawn(&self, call: &Call<'_>, config: &Value) -> Child {
+    /// The command for a call, its pipes open and its environment set.
+    pub fn command(&self, call: &Call<'_>, config: &Value) -> Command {
         let plugin = config["type"].as_str().unwrap();
+        let mut command = Command::new(self.dir.path().join(plugin));
+        command
+            .env_clear()
+            .env("CNI_COMMAND", call.command)
+            .env("CNI_CONTAINERID", call.id)
+            .env("CNI_NETNS", call.netns)
+            .env("CNI_IFNAME", call.ifname)
+            .env("CNI_ARGS", call.args)
+            .env("CNI_PATH", self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn spawn(&self, call: &Call<'_>, config: &Value) -> Child {
         let spawn = || {
-            let mut command = Command::new(self.dir.path().join(plugin));
-            command
-                .env_clear()
-                .env("CNI_COMMAND", call.command)
-                .env("CNI_CONTAINERID", call.id)
-                .env("CNI_NETNS", call.netns)
-                .env("CNI_IFNAME", call.ifname)
-                .env("CNI_ARGS", call.args)
-                .env("CNI_PATH", self.dir.path())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap();
+            let mut child = self.command(call, config).spawn().unwrap();
             // A plugin that needs no configuration may be gone by now.
             let _ = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
             child

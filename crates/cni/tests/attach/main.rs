@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 mod harness;
+mod kill;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
