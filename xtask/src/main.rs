@@ -22,7 +22,8 @@ Usage: cargo xtask COMMAND
   bench [NAME...] [-- ARGUMENT...]
                      Runs the benches that need network namespaces, all or those named; --quick is for a first look
   peers              Builds the programs that tests compare with, and prints what to export to run single tests
-  vm -- COMMAND...   Runs a command as root in a guest with Debian's kernel, for what this machine's kernel lacks
+  vm                 Runs only the tests that also run in a guest with Debian's kernel
+  vm -- COMMAND...   Runs a command as root in that guest, for what this machine's kernel lacks
   ci                 What .ci/run calls: the same as test
   help               Shows this text
 
@@ -48,6 +49,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["test"] | ["ci"] => test::run(&test::Options { fuzz: true })?,
         ["test", "--no-fuzz"] => test::run(&test::Options { fuzz: false })?,
         ["bench", names @ ..] => bench::run(names)?,
+        ["vm"] => test::guest()?,
         ["peers"] => peers::run()?,
         ["help" | "--help" | "-h"] => print!("{USAGE}"),
         [] => bail!("no command given\n\n{USAGE}"),

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, with one table at the end. CI runs the same.
 
+mod guest;
 mod libtest;
 mod suites;
 mod summary;
@@ -29,6 +30,18 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("ping", "iputils-ping"),
 ];
 
+/// Runs only the suites of the guest.
+pub fn guest() -> Result<()> {
+    let start = Instant::now();
+    tools::install_missing(&PROGRAMS)?;
+    let built = artifacts::build(Profile::Lab)?;
+    let peers = peers::prepare();
+    let beside = suites::Beside { built: &built, peers: &peers, privileges: suites::Privileges::find()? };
+    let mut summary = Summary::default();
+    guest::tests(&suites::build_tests()?, &beside).add_to(&mut summary);
+    end(&summary, start)
+}
+
 /// Runs every suite, then prints the summary; an error if anything failed or did not run.
 pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
@@ -46,25 +59,40 @@ pub fn run(options: &Options) -> Result<()> {
     for (name, why) in &peers.missing {
         summary.not_run(&format!("peer {name}"), &format!("{why}; tests that need it fail"));
     }
+    let rest = |summary: &mut Summary| {
+        suites::dependencies(summary);
+        if options.fuzz {
+            suites::fuzz(summary);
+        } else {
+            summary.not_run("fuzz", "--no-fuzz was given");
+        }
+    };
     match built {
         Ok(built) => {
-            suites::tests(&mut summary, &suites::Beside { built: &built, peers: &peers, privileges });
+            let beside = suites::Beside { built: &built, peers: &peers, privileges };
+            let binaries = suites::tests(&mut summary, &beside);
             suites::doc_tests(&mut summary, &built);
             suites::demo(&mut summary, &built);
+            // The guest keeps one core busy for minutes: beside what has no deadlines.
+            let report = std::thread::scope(|scope| {
+                let guest = scope.spawn(|| guest::tests(&binaries, &beside));
+                rest(&mut summary);
+                guest.join()
+            });
+            report.unwrap_or_else(|_| guest::Report::panicked()).add_to(&mut summary);
         }
         Err(error) => {
+            rest(&mut summary);
             let remark = Some(format!("{error:#}"));
             let totals = Totals { failed: 1, ..Totals::default() };
             summary.add(Outcome { name: "build".to_owned(), totals, remark, elapsed: start.elapsed() });
         }
     }
-    suites::dependencies(&mut summary);
-    if options.fuzz {
-        suites::fuzz(&mut summary);
-    } else {
-        summary.not_run("fuzz", "--no-fuzz was given");
-    }
+    end(&summary, start)
+}
 
+/// Prints the summary; an error if anything failed.
+fn end(summary: &Summary, start: Instant) -> Result<()> {
     println!("\n== summary, {:.0} s\n", start.elapsed().as_secs_f64());
     print!("{}", summary.render());
     match summary.totals().failed {

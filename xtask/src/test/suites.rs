@@ -108,32 +108,27 @@ pub struct Beside<'a> {
 }
 
 /// Unit, property and namespace tests of every package, and the lab's tests of whole networks: a suite for each package,
-/// and one for each of its test files that runs real binaries.
-pub fn tests(summary: &mut Summary, beside: &Beside<'_>) {
+/// and one for each of its test files that runs real binaries. Returns the test binaries by suite.
+pub fn tests(summary: &mut Summary, beside: &Beside<'_>) -> BTreeMap<String, Vec<TestBinary>> {
     let start = Instant::now();
     let binaries = match build_tests() {
         Ok(binaries) => binaries,
         Err(error) => {
             let remark = Some(format!("{error:#}"));
             let totals = Totals { failed: 1, ..Totals::default() };
-            return summary.add(Outcome {
-                name: "tests".to_owned(),
-                totals,
-                remark,
-                elapsed: start.elapsed(),
-            });
+            let name = "tests".to_owned();
+            summary.add(Outcome { name, totals, remark, elapsed: start.elapsed() });
+            return BTreeMap::new();
         }
     };
-    for (suite, binaries) in binaries {
+    for (suite, binaries) in &binaries {
         println!("\n== {suite}");
         let start = Instant::now();
         let mut totals = Totals::default();
         let mut remark = None;
-        for binary in &binaries {
+        for binary in binaries {
             let mut command = beside.privileges.command(&binary.executable);
-            beside.built.export(&mut command);
-            beside.peers.export(&mut command);
-            command.current_dir(&binary.package_dir).env("CARGO_MANIFEST_DIR", &binary.package_dir);
+            binary.prepare(&mut command, beside);
             match run_libtest(&mut command) {
                 Ok(counted) => totals += counted,
                 Err(error) => {
@@ -142,8 +137,9 @@ pub fn tests(summary: &mut Summary, beside: &Beside<'_>) {
                 }
             }
         }
-        summary.add(Outcome { name: suite, totals, remark, elapsed: start.elapsed() });
+        summary.add(Outcome { name: suite.clone(), totals, remark, elapsed: start.elapsed() });
     }
+    binaries
 }
 
 /// Examples in documentation. A workspace may well have none, so they are no suite that must run something.
@@ -228,14 +224,24 @@ fn single(summary: &mut Summary, name: &str, command: &mut Command) {
 
 /// A built test binary.
 #[derive(Clone, Debug)]
-struct TestBinary {
+pub struct TestBinary {
     name: String,
-    executable: PathBuf,
+    /// The file.
+    pub executable: PathBuf,
     package_dir: PathBuf,
 }
 
+impl TestBinary {
+    /// Gives the command that runs it the folder and the variables that tests rely on.
+    pub fn prepare(&self, command: &mut Command, beside: &Beside<'_>) {
+        beside.built.export(command);
+        beside.peers.export(command);
+        command.current_dir(&self.package_dir).env("CARGO_MANIFEST_DIR", &self.package_dir);
+    }
+}
+
 /// Builds all test binaries; the result is by suite.
-fn build_tests() -> Result<BTreeMap<String, Vec<TestBinary>>> {
+pub fn build_tests() -> Result<BTreeMap<String, Vec<TestBinary>>> {
     let mut command = tools::cargo();
     command.args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
     println!("\n== building tests: {}", tools::shown(&command));

@@ -161,14 +161,16 @@ fn programs() -> BTreeSet<PathBuf> {
 /// variables set for it, and, for a test binary, the programs of its package, which it calls by their paths beside cargo's
 /// folder `deps`.
 fn files(job: &Job) -> Vec<PathBuf> {
-    let words = job.words.iter().map(PathBuf::from).filter(|path| path.is_file());
+    let words: Vec<PathBuf> = job.words.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+    let deps = words.iter().filter_map(|path| path.parent()).filter(|folder| folder.ends_with("deps"));
+    let beside = deps.filter_map(|folder| fs::read_dir(folder.parent()?).ok());
+    let programs = beside.flatten().flatten().map(|entry| entry.path());
+    let programs: Vec<PathBuf> =
+        programs.filter(|path| path.is_file() && path.extension().is_none()).collect();
     let values = job.environment.iter().map(|(_, value)| PathBuf::from(value));
-    let deps = Path::new(&job.words[0]).parent().filter(|folder| folder.ends_with("deps"));
-    let beside = deps.and_then(Path::parent).and_then(|folder| fs::read_dir(folder).ok());
-    let programs = beside.into_iter().flatten().flatten().map(|entry| entry.path());
-    let programs = programs.filter(|path| path.is_file() && path.extension().is_none());
-    let named = words.chain(values.filter(|path| path.is_file() || path.is_dir()));
-    named.chain(programs).filter(|path| path.is_absolute()).collect()
+    let values = values.filter(|path| path.is_file() || path.is_dir());
+    let named = words.into_iter().chain(programs).chain(values);
+    named.filter(|path| path.is_absolute()).collect()
 }
 
 /// The libraries that a program loads, its loader included; none for one that is linked statically or is a script.
