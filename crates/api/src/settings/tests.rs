@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 use hopwise_core::config;
 
-use super::{Settings, Uplink};
+use super::{L2, Settings, Uplink};
 use crate::field::PerFamily;
 
 fn check(json: &str, expected: &Expect) {
