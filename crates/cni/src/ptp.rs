@@ -99,10 +99,14 @@ impl Plugin for Ptp {
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {
         let Invocation { request, config } = invocation;
         let netns = pod::open_namespace(request)?;
-        PtpConfig::load(config)?.ipam(config, request)?.check(request)?;
+        let ptp = PtpConfig::load(config)?;
+        ptp.ipam(config, request)?.check(request)?;
         let result = check::prev_result(invocation)?;
         let pod_end = check::pod_interface(invocation, &result)?;
         let pod_link = check::pod(&netns, pod_end, &result)?;
+        if ptp.ip_masq {
+            pod::check_masquerade(invocation, &result)?;
+        }
         let mut host = pod::open_host()?;
         for expected in result.interfaces.iter().filter(|link| link.sandbox.is_empty()) {
             if Some(check::link(&mut host, expected)?.index) == pod_link.peer {

@@ -5,7 +5,7 @@
 //! iptables need its own program. Names are those of containernetworking/plugins v1.9.
 
 use hopwise_core::family::Family;
-use hopwise_kernel::iptables::remove_legacy_nat_chain;
+use hopwise_kernel::iptables::{has_legacy_nat_chain, remove_legacy_nat_chain};
 use hopwise_kernel::netlink::{NetlinkError, Socket};
 
 use crate::nft::{self, RuleInfo, Table, Transaction};
@@ -38,6 +38,17 @@ fn hashed(prefix: &str, text: &str, len: usize) -> String {
     name
 }
 
+/// The table and chain in which `bridge` and `ptp` masquerade by nftables.
+const MASQUERADE: (Table, &str) = (Table { family: INET, name: "cni_plugins_masquerade" }, "masq_checks");
+/// The chains of table `cni_hostport` with rules of attachments.
+const PORTS: [&str; 3] = ["hostports", "hostip_hostports", "masquerading"];
+/// The table in which `bridge` checks MAC addresses.
+const MAC_CHECKS: Table = Table { family: BRIDGE, name: "nat" };
+
+const fn hostport(family: Family) -> Table {
+    Table { family: protocol(family), name: "cni_hostport" }
+}
+
 /// What the reference left for an attachment.
 pub struct Leftovers<'a> {
     socket: Socket,
@@ -64,12 +75,10 @@ impl<'a> Leftovers<'a> {
     ///
     /// When something is left.
     pub fn release_masquerade(&mut self) -> Result<(), CniError> {
-        let attachment = format!("{}:{}", self.ifname, self.container_id);
-        let ours = format!("{}-{}", hashed("", self.network, 16), hashed("", &attachment, 16));
-        let table = Table { family: INET, name: "cni_plugins_masquerade" };
-        let by_nft = self.remove_rules(table, &["masq_checks"], |rule| rule.comment.starts_with(&ours));
-        let chain = hashed("CNI-", &format!("{}{}", self.network, self.container_id), CHAIN_LEN);
-        let by_iptables = self.remove_iptables_chain(&chain, "POSTROUTING");
+        let ours = self.comment();
+        let (table, chain) = MASQUERADE;
+        let by_nft = self.remove_rules(table, &[chain], |rule| rule.comment.starts_with(&ours));
+        let by_iptables = self.remove_iptables_chain(&self.iptables_chain("CNI-"), "POSTROUTING");
         let errors = [by_nft, by_iptables].into_iter().filter_map(Result::err);
         CniError::collect(errors.map(|error| error.context("masquerading by the reference")).collect())
     }
@@ -83,15 +92,11 @@ impl<'a> Leftovers<'a> {
         let mut errors = Vec::new();
         let ours = self.container_id;
         for family in Family::BOTH {
-            let table = Table { family: protocol(family), name: "cni_hostport" };
-            let chains = ["hostports", "hostip_hostports", "masquerading"];
-            errors.extend(self.remove_rules(table, &chains, |rule| rule.comment == ours).err());
+            errors.extend(self.remove_rules(hostport(family), &PORTS, |rule| rule.comment == ours).err());
         }
-        let attachment = format!("{}{}", self.network, self.container_id);
         // The second is that of releases before 0.9.
         for (prefix, parent) in [("CNI-DN-", "CNI-HOSTPORT-DNAT"), ("CNI-SN-", "CNI-HOSTPORT-SNAT")] {
-            let chain = hashed(prefix, &attachment, CHAIN_LEN);
-            errors.extend(self.remove_iptables_chain(&chain, parent).err());
+            errors.extend(self.remove_iptables_chain(&self.iptables_chain(prefix), parent).err());
         }
         CniError::collect(
             errors.into_iter().map(|error| error.context("mappings by the reference")).collect(),
@@ -104,11 +109,77 @@ impl<'a> Leftovers<'a> {
     ///
     /// When something is left.
     pub fn release_mac_check(&mut self) -> Result<(), CniError> {
-        let chain = format!("cni-br-iface-{}-{}", self.container_id, self.ifname);
+        let chain = self.mac_chain();
         let mac = format!("{chain}-mac");
-        let table = Table { family: BRIDGE, name: "nat" };
-        self.remove_chains(table, &[&chain, &mac], "PREROUTING")
+        self.remove_chains(MAC_CHECKS, &[&chain, &mac], "PREROUTING")
             .map_err(|error| CniError::caused(format!("can't remove chain {chain} of the reference"), &error))
+    }
+
+    /// Whether the attachment is masqueraded by rules.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to say.
+    pub fn has_masquerade(&mut self) -> Result<bool, CniError> {
+        let ours = self.comment();
+        let (table, chain) = MASQUERADE;
+        let by_nft = nft::rules(&mut self.socket, table, chain).map_err(|error| unread(&error))?;
+        Ok(by_nft.iter().any(|rule| rule.comment.starts_with(&ours)) || self.has_iptables_chain("CNI-")?)
+    }
+
+    /// Whether the attachment has mappings by rules.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to say.
+    pub fn has_ports(&mut self) -> Result<bool, CniError> {
+        for family in Family::BOTH {
+            for chain in PORTS {
+                let rules = nft::rules(&mut self.socket, hostport(family), chain);
+                if rules.map_err(|error| unread(&error))?.iter().any(|rule| rule.comment == self.container_id)
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        self.has_iptables_chain("CNI-DN-")
+    }
+
+    /// Whether the attachment's MAC address is checked by rules.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to say.
+    pub fn has_mac_check(&mut self) -> Result<bool, CniError> {
+        let chain = self.mac_chain();
+        let uses = nft::chain_uses(&mut self.socket, MAC_CHECKS, &[&chain]);
+        Ok(uses.map_err(|error| unread(&error))?.iter().any(Option::is_some))
+    }
+
+    fn has_iptables_chain(&mut self, prefix: &str) -> Result<bool, CniError> {
+        let chain = self.iptables_chain(prefix);
+        for family in Family::BOTH {
+            let uses = nft::chain_uses(&mut self.socket, nat(family), &[&chain]);
+            let by_nft = uses.map_err(|error| unread(&error))?.iter().any(Option::is_some);
+            if by_nft || has_legacy_nat_chain(family, &chain).map_err(|error| unread(&error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How the comments of its rules that masquerade start.
+    fn comment(&self) -> String {
+        let attachment = format!("{}:{}", self.ifname, self.container_id);
+        format!("{}-{}", hashed("", self.network, 16), hashed("", &attachment, 16))
+    }
+
+    fn iptables_chain(&self, prefix: &str) -> String {
+        hashed(prefix, &format!("{}{}", self.network, self.container_id), CHAIN_LEN)
+    }
+
+    fn mac_chain(&self) -> String {
+        format!("cni-br-iface-{}-{}", self.container_id, self.ifname)
     }
 
     /// Removes rules of chains of a table, those that are there.
@@ -173,6 +244,10 @@ impl<'a> Leftovers<'a> {
             transaction.commit(&mut self.socket)
         })
     }
+}
+
+fn unread(error: &dyn std::error::Error) -> CniError {
+    CniError::caused("can't read the reference's rules", error)
 }
 
 #[cfg(test)]

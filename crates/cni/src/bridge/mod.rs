@@ -81,8 +81,11 @@ impl Plugin for Bridge {
         let link = check_bridge(&mut host, &bridge, &result)?;
         let pod_link = check::pod(&netns, pod_end, &result)?;
         let port = check_port(&mut host, &link, &pod_link, &result)?;
+        if bridge.ip_masq {
+            pod::check_masquerade(invocation, &result)?;
+        }
         match pod_link.mac.filter(|_| bridge.check_mac) {
-            Some(mac) => MacCheck::open(&config.name)?.check(&attachment(request), port.name, mac),
+            Some(mac) => check_mac(invocation, port.name, mac),
             None => Ok(()),
         }
     }
@@ -113,6 +116,14 @@ impl Plugin for Bridge {
 
 fn attachment(request: &Request) -> Attachment {
     Attachment { container_id: request.container_id.clone(), ifname: request.ifname.clone() }
+}
+
+/// Whether the pod's MAC address is checked, by whichever plugin.
+fn check_mac(invocation: &Invocation, link: LinkName, mac: MacAddr) -> Result<(), CniError> {
+    let Invocation { request, config } = invocation;
+    let checked = MacCheck::open(&config.name)?.check(&attachment(request), link, mac);
+    let theirs = || Leftovers::of(&config.name, &request.container_id, &request.ifname)?.has_mac_check();
+    if checked.is_err() && theirs()? { Ok(()) } else { checked }
 }
 
 /// Ends the checking of the pod's MAC address, by whichever plugin it was begun.

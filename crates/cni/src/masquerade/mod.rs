@@ -142,6 +142,32 @@ impl<'a> Masquerade<'a> {
         })
     }
 
+    /// Whether an attachment's addresses are masqueraded, each by the chain of its network.
+    ///
+    /// # Errors
+    ///
+    /// When one is not; the message names it.
+    pub fn check(&mut self, request: &Request, addresses: &[InterfaceAddress]) -> Result<(), CniError> {
+        let owner = owner(self.network, &request.container_id, &request.ifname);
+        let is_complete = table::is_complete(&mut self.socket);
+        if !is_complete.map_err(|error| failed("read what is masqueraded", &error))? {
+            let table = nft::Table::INET.name;
+            let msg = format!(
+                "ipMasq: nothing is masqueraded: table inet {table} is missing or has lost its rules"
+            );
+            return Err(CniError::failed(msg));
+        }
+        for address in addresses {
+            let held = table::owner_of(&mut self.socket, address.address);
+            let held = held.map_err(|error| failed("read what is masqueraded", &error))?;
+            if held.as_deref() != Some(&owner) {
+                let msg = format!("ipMasq: {} is not masqueraded for {owner:?}", address.address);
+                return Err(CniError::failed(msg));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the masquerading of this network's attachments that are not valid.
     ///
     /// # Errors

@@ -82,6 +82,12 @@ pub fn owner_of(socket: &mut Socket, address: IpAddr) -> Result<Option<String>, 
     Ok(found.into_iter().flatten().next().map(|element| element.comment))
 }
 
+/// Whether the base chain is there with its rules.
+pub fn is_complete(socket: &mut Socket) -> Result<bool, NetlinkError> {
+    let uses = nft::chain_uses(socket, Table::INET, &[POSTROUTING.name])?;
+    Ok(uses == [Some(Family::BOTH.len() as u32)])
+}
+
 /// All elements of a family with their owners.
 pub fn elements(socket: &mut Socket, family: Family) -> Result<Vec<(IpAddr, String)>, NetlinkError> {
     let address = |element: &Element| match element.key.len() {

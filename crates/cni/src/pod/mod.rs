@@ -427,6 +427,19 @@ pub fn masquerade(invocation: &Invocation, result: &AddResult) -> Result<(), Cni
     })
 }
 
+/// Whether an attachment's addresses are masqueraded, by whichever plugin.
+///
+/// # Errors
+///
+/// When one is not.
+pub fn check_masquerade(invocation: &Invocation, result: &AddResult) -> Result<(), CniError> {
+    let Invocation { request, config } = invocation;
+    let addresses: Vec<InterfaceAddress> = result.ips.iter().map(|ip| ip.address).collect();
+    let checked = Masquerade::open(&config.name)?.check(request, &addresses);
+    let theirs = || Leftovers::of(&config.name, &request.container_id, &request.ifname)?.has_masquerade();
+    if checked.is_err() && theirs()? { Ok(()) } else { checked }
+}
+
 /// Takes an attachment apart: masquerading, the link, the addresses, in this order; nobody else can have the addresses
 /// while they are still in use. What is masqueraded are IPAM's addresses and those of `prevResult`, so no namespace is
 /// needed for it.

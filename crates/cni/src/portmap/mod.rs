@@ -102,7 +102,16 @@ impl Plugin for Portmap {
         if mappings.is_empty() {
             return Ok(());
         }
-        Store::open()?.check(&owner_of(invocation), &mappings)
+        let Invocation { request, config } = invocation;
+        let mut store = Store::open()?;
+        let owner = owner_of(invocation);
+        let checked = store.check(&owner, &mappings);
+        if checked.is_err() && !store.has(&owner)? {
+            // Perhaps the reference mapped the ports.
+            let mut theirs = Leftovers::of(&config.name, &request.container_id, &request.ifname)?;
+            return if theirs.has_ports()? { Ok(()) } else { checked };
+        }
+        checked
     }
 
     fn status(&self, invocation: &Invocation) -> Result<(), CniError> {

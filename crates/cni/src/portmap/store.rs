@@ -224,13 +224,21 @@ impl Store {
     ///
     /// When the kernel refuses.
     pub fn remove(&mut self, owner: &str) -> Result<(), CniError> {
+        if self.has(owner)? {
+            self.remove_if(|comment| comment == owner).map_err(|error| failed("remove mappings", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether an attachment has mappings.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to say.
+    pub fn has(&mut self, owner: &str) -> Result<bool, CniError> {
         let keys = [(PODS, table::pod_key(owner))];
         let marker = nft::elements_at(&mut self.socket, Table::INET, &keys);
-        let removed = marker.and_then(|marker| match marker.first() {
-            Some(Some(_)) => self.remove_if(|comment| comment == owner),
-            _ => Ok(()),
-        });
-        removed.map_err(|error| failed("remove mappings", &error))
+        Ok(marker.map_err(|error| failed("read mappings", &error))?.iter().any(Option::is_some))
     }
 
     /// Removes the mappings of a network's attachments that are not among `keep`.

@@ -1,4 +1,4 @@
-//! `macspoofchk` of the bridge plugin.
+//! `macspoofchk` of the bridge plugin, and CHECK of `ipMasq`.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -77,6 +77,25 @@ fn the_check_goes_with_its_pod() {
     let valid = json!({"cni.dev/valid-attachments": [{"containerID": "four", "ifname": "eth0"}]});
     say("GC", &four, "", valid).ok();
     assert_eq!(["three", "four"].map(count), [0, 2]);
+}
+
+#[test]
+fn check_sees_what_is_not_masqueraded() {
+    for kind in ["bridge", "ptp"] {
+        let host = Host::new();
+        let mut network = host.network(kind);
+        network["ipMasq"] = true.into();
+        let pod = host.attach_in(host.ours(), &network, "pod");
+        network["prevResult"] = pod.result.clone();
+        let call = Call { command: "CHECK", id: "pod", netns: &pod.path() };
+        let check = || host.call_in(host.ours(), &call, &network);
+        check().ok();
+        let element = format!("delete element inet hopwise_cni pods_v6 {{ {} }}", pod.addresses()[1]);
+        host.command("nft", &[&element]);
+        check().err(999, &format!("ipMasq: {} is not masqueraded", pod.addresses()[1]));
+        host.command("nft", &["flush", "ruleset"]);
+        check().err(999, "ipMasq: nothing is masqueraded");
+    }
 }
 
 #[test]

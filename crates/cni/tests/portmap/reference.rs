@@ -103,11 +103,18 @@ fn come_and_go(host: &Host, comes: &Path, goes: &Path, backend: &str) {
     }
     for (pod, ports) in pods.iter().zip([&ports[..1], &ports[1..]]) {
         let config = host.portmap(pod, ports, &json!({"backend": backend}));
-        let call = Call { command: "DEL", id: &pod.id, netns: &pod.path() };
-        host.call_in(goes, &call, &config).ok();
         let mut network = network.clone();
         network["prevResult"] = pod.result.clone();
-        host.call_in(goes, &call, &network).ok();
+        let call = |command, config: &Value| {
+            host.call_in(goes, &Call { command, id: &pod.id, netns: &pod.path() }, config)
+        };
+        call("CHECK", &network).ok();
+        // The reference finds nothing of its own where we mapped ports.
+        let is_foreign = comes == host.ours() && goes != comes;
+        assert_eq!(call("CHECK", &config).success, !is_foreign, "{backend}");
+        call("DEL", &config).ok();
+        assert!(!call("CHECK", &config).success);
+        call("DEL", &network).ok();
     }
 }
 

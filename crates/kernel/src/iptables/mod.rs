@@ -29,7 +29,7 @@ use hopwise_core::observed::{AcceptRule, ObservedAccepts};
 use crate::netlink::{NetlinkError, Socket};
 use crate::nft::foreign;
 
-pub use write::{IptablesError, apply, remove_legacy_nat_chain};
+pub use write::{IptablesError, apply, has_legacy_nat_chain, remove_legacy_nat_chain};
 
 /// A `filter FORWARD` chain as read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,6 +70,15 @@ pub fn apply(chain: IptablesChain, rules: &[AcceptRule]) -> Result<(), IptablesE
     }
 }
 
+/// Whether a `nat` table of the legacy back end has a chain, in the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// When the table can't be read.
+pub fn has_legacy_nat_chain(family: Family, chain: &str) -> Result<bool, IptablesError> {
+    legacy::has_chain(family, "nat", chain).map_err(IptablesError::Read)
+}
+
 /// Removes a chain of a `nat` table of the legacy back end, and the rules of other chains that jump to it. No such chain
 /// is no error, and no program runs then.
 ///
@@ -79,7 +88,7 @@ pub fn apply(chain: IptablesChain, rules: &[AcceptRule]) -> Result<(), IptablesE
 ///
 /// When the table can't be read, or iptables is missing or fails.
 pub fn remove_legacy_nat_chain(family: Family, chain: &str, parents: &[&str]) -> Result<(), IptablesError> {
-    if !legacy::has_chain(family, "nat", chain).map_err(IptablesError::Read)? {
+    if !has_legacy_nat_chain(family, chain)? {
         return Ok(());
     }
     let place = IptablesChain { backend: IptablesBackend::Legacy, family };
