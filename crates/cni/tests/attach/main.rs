@@ -1,6 +1,8 @@
 //! The real binary in network namespaces: what it makes, what it leaves, what it says. Needs root.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+mod concurrent;
+mod disk;
 mod harness;
 mod kill;
 

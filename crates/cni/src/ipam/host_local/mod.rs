@@ -302,7 +302,7 @@ impl<'a> HostLocal<'a> {
     ///
     /// # Errors
     ///
-    /// [`Code::NotAvailable`] when a set is full or the folder can't be read.
+    /// [`Code::NotAvailable`] when a set is full or the folder can't be read, or not written to.
     pub fn status(&self) -> Result<(), CniError> {
         let folder = self.config.data_dir.join(self.network);
         let taken = match store::taken(&folder) {
@@ -310,6 +310,13 @@ impl<'a> HostLocal<'a> {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(CniError { code: Code::NotAvailable, ..error.into() }),
         };
+        match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
+            Err(errno) => {
+                let msg = format!("host-local: can't write to {}: {}", folder.display(), errno.desc());
+                return Err(CniError::new(Code::NotAvailable, msg));
+            }
+        }
         let conflicts = self.conflicts();
         let elsewhere = conflicts.iter().map(|(address, _)| address);
         let taken: BTreeSet<IpAddr> = taken.into_iter().chain(elsewhere).collect();
