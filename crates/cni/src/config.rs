@@ -77,7 +77,7 @@ impl NetworkConfig {
         self.root().object("prevResult")?.map(|result| AddResult::from_json(&result)).transpose()
     }
 
-    /// `cni.dev/valid-attachments`, or the older `cni.dev/attachments`.
+    /// `cni.dev/valid-attachments`, or the older `cni.dev/attachments`; `null` is an empty list, which libcni sends as that.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl NetworkConfig {
                 field: "cni.dev/valid-attachments".to_owned(),
                 problem: "missing; give a list of {containerID, ifname}, empty if none is valid".to_owned(),
             })?;
-        let entries = root.objects(key)?;
+        let entries = if root.get(key).is_some_and(Value::is_null) { Vec::new() } else { root.objects(key)? };
         let read = |entry: Object<'_>| {
             Ok(Attachment {
                 container_id: entry.string("containerID")?.unwrap_or_default(),

@@ -92,7 +92,8 @@ impl<'de> Visitor<'de> for Folded {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(Folded)?;
-            if !value.is_null() {
+            // `null` for a list is how Go writes an empty one, and for attachments that is not the same as none given.
+            if !value.is_null() || key.starts_with("cni.dev/") {
                 map.insert(fold(&key), value);
             }
         }

@@ -49,6 +49,8 @@ pub struct Case {
     pub dad: bool,
     /// Whether all of it is also done by one side after the other.
     pub crosswise: bool,
+    /// Whether it is also done by the reference with our IPAM plugin.
+    pub mixed: bool,
 }
 
 impl Case {
@@ -65,6 +67,7 @@ impl Case {
             rows: Vec::new(),
             dad: false,
             crosswise: true,
+            mixed: false,
         }
     }
 
@@ -112,6 +115,11 @@ impl Case {
     /// Not one side after the other.
     pub fn apart(self) -> Case {
         Case { crosswise: false, ..self }
+    }
+
+    /// By the reference with our IPAM plugin as well.
+    pub fn mixed(self) -> Case {
+        Case { mixed: true, ..self }
     }
 
     pub fn n_pods(&self) -> usize {

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod case;
+mod cnitool;
 mod compare;
 mod differences;
 mod errors;

@@ -124,7 +124,7 @@ impl Place {
         if side == Side::Ours && call.env.contains_key("CNI_COMMAND") {
             assert!(output.stderr.is_empty(), "{call:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        said(&output)
+        said(call.env.get("CNI_COMMAND").map_or("nothing", String::as_str), &output)
     }
 
     /// Runs a command in a namespace of this place.
@@ -150,7 +150,7 @@ impl Place {
 }
 
 /// Exit code and output. What an error says is each side's own affair; that it says something is not.
-fn said(output: &Output) -> Value {
+fn said(command: &str, output: &Output) -> Value {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let mut parsed = if stdout.trim().is_empty() {
         json!("")
@@ -163,7 +163,7 @@ fn said(output: &Output) -> Value {
         assert!(!msg.is_empty(), "an error without a message: {stdout}");
         message = format!("{msg} {}", object.remove("details").unwrap_or_default());
     }
-    json!({"exit": output.status.code(), "stdout": parsed, "message": message})
+    json!({format!("exit of {command}"): output.status.code(), "stdout": parsed, "message": message})
 }
 
 /// Every file below a folder, by its path there: mode and content.
