@@ -19,6 +19,9 @@ pub struct NetworkConfig {
     value: Value,
 }
 
+/// The key for a GC, and its name in the specification's first text, which libcni sends as well.
+const ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
 /// An attachment that a GC must leave alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attachment {
@@ -77,20 +80,23 @@ impl NetworkConfig {
         self.root().object("prevResult")?.map(|result| AddResult::from_json(&result)).transpose()
     }
 
+    /// Whether it says which attachments are valid.
+    pub fn tells_attachments(&self) -> bool {
+        ATTACHMENTS.into_iter().any(|key| self.root().get(key).is_some())
+    }
+
     /// `cni.dev/valid-attachments`, or the older `cni.dev/attachments`; `null` is an empty list, which libcni sends as that.
     ///
     /// # Errors
     ///
-    /// When neither is there: a GC that took this for "none is valid" would remove everything.
+    /// When neither is there ([`NetworkConfig::tells_attachments`]): a GC that took this for "none is valid" would remove
+    /// everything.
     pub fn valid_attachments(&self) -> Result<Vec<Attachment>, FieldError> {
         let root = self.root();
-        let key = ["cni.dev/valid-attachments", "cni.dev/attachments"]
-            .into_iter()
-            .find(|key| root.get(key).is_some())
-            .ok_or_else(|| FieldError {
-                field: "cni.dev/valid-attachments".to_owned(),
-                problem: "missing; give a list of {containerID, ifname}, empty if none is valid".to_owned(),
-            })?;
+        let key = ATTACHMENTS.into_iter().find(|key| root.get(key).is_some()).ok_or_else(|| FieldError {
+            field: ATTACHMENTS[0].to_owned(),
+            problem: "missing; give a list of {containerID, ifname}, empty if none is valid".to_owned(),
+        })?;
         let entries = if root.get(key).is_some_and(Value::is_null) { Vec::new() } else { root.objects(key)? };
         let read = |entry: Object<'_>| {
             Ok(Attachment {

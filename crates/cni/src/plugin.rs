@@ -193,6 +193,9 @@ fn answer(
         Command::Del => plugin.del(&invocation).map(|()| Answer::Nothing),
         Command::Check => plugin.check(&invocation).map(|()| Answer::Nothing),
         Command::Status => plugin.status(&invocation).map(|()| Answer::Nothing),
+        // Nothing is known to be stale. libcni calls like this when it has not been told either (`cnitool gc`), after it has
+        // deleted what it knew of.
+        Command::Gc if !invocation.config.tells_attachments() => Ok(Answer::Nothing),
         Command::Gc => plugin.gc(&invocation).map(|()| Answer::Nothing),
         Command::Version => Ok(Answer::Nothing),
     }
