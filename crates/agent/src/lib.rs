@@ -15,6 +15,7 @@ mod memory;
 mod metrics;
 mod options;
 mod pulse;
+mod reap;
 mod reconciler;
 mod run_dir;
 pub mod snapshot;
@@ -111,6 +112,7 @@ pub async fn run_until(options: AgentOptions, stop: CancellationToken) -> anyhow
         tokio::spawn(http::serve(server, address));
     }
     tokio::spawn(run_dir::keep(options.run_dir.clone(), published_here.clone(), inbox.clone()));
+    tokio::spawn(reap::keep_reaping(options.intervals.full_check, stop.clone()));
     let keeping = tokio::spawn(keeper.clone().run(inbox.clone(), stop.clone()));
     let store = open_store(&options, remembered)?;
     tokio::spawn(follow::follow(store, inbox.clone(), published_here, keeper, stop.clone()));

@@ -8,7 +8,7 @@ use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{LinkInfo, Rtnl};
 
 use crate::plugin::Invocation;
-use crate::spec::{AddResult, CniError, Interface, Route};
+use crate::spec::{AddResult, CniError, Interface};
 
 /// The result that the configuration carries.
 ///
@@ -71,7 +71,7 @@ pub fn pod(netns: &Namespace, expected: &Interface, result: &AddResult) -> Resul
             return Err(CniError::failed(format!("Container interface {} not of type veth", found.name)));
         }
         addresses(&mut rtnl, &found, result)?;
-        routes(&mut rtnl, &result.routes)?;
+        routes(&mut rtnl, &found, result)?;
         Ok(found)
     })
 }
@@ -94,12 +94,25 @@ fn addresses(rtnl: &mut Rtnl, link: &LinkInfo, result: &AddResult) -> Result<(),
     Ok(())
 }
 
-fn routes(rtnl: &mut Rtnl, expected: &[Route]) -> Result<(), CniError> {
-    if expected.is_empty() {
+/// Each address's own network has a route, and each route of the result is there.
+fn routes(rtnl: &mut Rtnl, link: &LinkInfo, result: &AddResult) -> Result<(), CniError> {
+    if result.ips.is_empty() && result.routes.is_empty() {
         return Ok(());
     }
     let present = rtnl.routes().map_err(|error| CniError::caused("can't read the pod's routes", &error))?;
-    for route in expected {
+    for ip in &result.ips {
+        let network = Cidr::containing(ip.address.address, ip.address.prefix_len);
+        // An address alone (/32, /128) is no network.
+        let alone = network == Some(Cidr::host(ip.address.address));
+        if !alone && !present.iter().any(|present| Some(present.dst) == network) {
+            let gateway = ip.gateway.map_or_else(|| "none".to_owned(), |gateway| gateway.to_string());
+            let msg = format!("Failed to find Gateway {gateway} for interface {}", link.name);
+            let details =
+                network.map_or_else(String::new, |network| format!("there is no route to {network}"));
+            return Err(CniError::failed(msg).details(details));
+        }
+    }
+    for route in &result.routes {
         let dst = Cidr::containing(route.dst.address, route.dst.prefix_len);
         let found = present.iter().any(|present| {
             Some(present.dst) == dst

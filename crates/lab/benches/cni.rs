@@ -72,6 +72,7 @@ fn cases() -> Vec<Case> {
         r#""bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipMasqBackend": "nftables""#;
     const IPTABLES: &str =
         r#""bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipMasqBackend": "iptables""#;
+    const DEFERRED: &str = r#""deferDeletion": true,"#;
     let bridge =
         |what, keys, ranges, taken| Case { what, plugin: "bridge", keys, our_keys: "", ranges, taken };
     let ptp =
@@ -86,7 +87,9 @@ fn cases() -> Vec<Case> {
         bridge("bridge, IPv4, ipMasq by nftables", NFT, V4, 0),
         bridge("bridge, IPv4, ipMasq by iptables", IPTABLES, V4, 0),
         bridge("bridge, dual stack, ipMasq by nftables, 4,000 addresses taken", NFT, DUAL, 4_000),
+        Case { our_keys: DEFERRED, ..bridge("bridge, IPv4, deferred deletion", BRIDGE, V4, 0) },
         ptp("ptp, IPv4", V4),
+        Case { our_keys: DEFERRED, ..ptp("ptp, IPv4, deferred deletion", V4) },
         ptp("ptp, dual stack", DUAL),
     ]
 }

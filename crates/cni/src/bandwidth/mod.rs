@@ -26,7 +26,7 @@ use hopwise_kernel::rtnl::{LinkInfo, Requests, Rtnl, Tbf};
 pub use config::{BandwidthConfig, Shape, ifb_name};
 
 use crate::plugin::{Invocation, Plugin};
-use crate::pod;
+use crate::pod::{self, Discarded, discard};
 use crate::spec::{AddResult, CniError, Interface, SpecVersion};
 
 /// The `bandwidth` plugin.
@@ -53,7 +53,14 @@ impl Plugin for Bandwidth {
 
     fn del(&self, invocation: &Invocation) -> Result<(), CniError> {
         let name = ifb_name(&invocation.config.name, &invocation.request.container_id);
-        delete(&mut pod::open_host()?, name)
+        let mut host = pod::open_host()?;
+        if !discard::is_asked(&invocation.config) {
+            return delete(&mut host, name);
+        }
+        match discard::discard_here(&mut host, name)? {
+            Discarded::Nothing => Ok(()),
+            Discarded::Link => discard::start_reaper(),
+        }
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {

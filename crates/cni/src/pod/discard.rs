@@ -21,6 +21,7 @@ use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{LinkInfo, Requests, Rtnl};
 
+use crate::config::NetworkConfig;
 use crate::spec::CniError;
 
 /// How long a child waits for more links to come.
@@ -48,6 +49,25 @@ pub fn discard(inside: &mut Rtnl, netns: &Namespace, name: LinkName) -> Result<O
     requests.set_down(pod.index).rename(pod.index, end.name);
     gone_or(inside.execute_all(&mut requests)).map_err(failed)?;
     Ok(Some(Discarded::Link))
+}
+
+/// Takes a link of the host out of use, and frees its name.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn discard_here(host: &mut Rtnl, name: LinkName) -> Result<Discarded, CniError> {
+    let failed = |error| CniError::caused(format!("failed to take {name} out of use"), &error);
+    let Some(link) = host.link_by_name(name).map_err(failed)? else { return Ok(Discarded::Nothing) };
+    let mut requests = Requests::new();
+    requests.discard(link.index).rename(link.index, super::random_veth_name()?);
+    gone_or(host.execute_all(&mut requests)).map_err(failed)?;
+    Ok(Discarded::Link)
+}
+
+/// Whether DEL is not to wait for the deletion of links: `deferDeletion`. DEL goes on with a configuration that is wrong.
+pub fn is_asked(config: &NetworkConfig) -> bool {
+    config.root().bool("deferDeletion").unwrap_or(false)
 }
 
 fn gone_or(verdict: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

@@ -465,8 +465,7 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         let opened = leftovers.insert(opened).as_mut().map_err(|error| error.clone());
         errors.extend(opened.and_then(|leftovers| leftovers.release_masquerade()).err());
     }
-    let deferred = config.root().bool("deferDeletion").unwrap_or(false);
-    let deleted = delete_link(request, deferred);
+    let deleted = delete_link(request, discard::is_asked(config));
     drop((masquerade, leftovers));
     // Even if the link could not be deleted: addresses that are never released run out.
     errors.extend(ipam.and_then(|ipam| ipam.del(request).err()));

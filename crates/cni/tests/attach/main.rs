@@ -358,6 +358,11 @@ fn check_names_what_differs() {
     check(&config).err(999, "Expected Route 10.90.0.0/16 not found");
     inside.add_route(&route.via("10.77.0.1".parse().unwrap())).unwrap();
     check(&config).ok();
+    let connected = RouteSpec { protocol: libc::RTPROT_KERNEL, ..RouteSpec::new(V4.parse().unwrap()) };
+    inside.delete_route(&connected).unwrap();
+    check(&config).err(999, "Failed to find Gateway 10.77.0.1 for interface eth0");
+    inside.add_route(&connected.dev(eth0.index)).unwrap();
+    check(&config).ok();
     let mut host_side = Rtnl::open_in(host.namespace.as_fd()).unwrap();
     host_side.set_master(eth0.peer.unwrap(), None).unwrap();
     check(&config).err(999, "CNI veth created for bridge cni0 was not found");
