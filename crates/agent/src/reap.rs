@@ -7,14 +7,10 @@ use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::rtnl::Rtnl;
 use tokio_util::sync::CancellationToken;
 
-/// Looks every so often, beside the reconciler, which must not wait for the kernel to delete links.
+/// Looks at once and every so often, beside the reconciler, which must not wait for the kernel to delete links.
 pub async fn keep_reaping(every: Duration, stop: CancellationToken) {
     let mut said = String::new();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
         // A thread of the runtime's pool is in the namespace of the thread that started it, which is the runtime's.
         let result = tokio::task::spawn_blocking(|| Rtnl::open()?.reap()).await;
         let problem = match result {
@@ -30,6 +26,10 @@ pub async fn keep_reaping(every: Duration, stop: CancellationToken) {
             tracing::warn!("can't delete links that plugins left for deletion: {problem}");
         }
         said = problem;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
     }
 }
 

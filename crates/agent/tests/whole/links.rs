@@ -125,16 +125,18 @@ fn the_mtu_is_followed() {
 
 #[test]
 fn links_that_plugins_left_for_deletion_are_deleted() {
-    let (cluster, _) = started();
-    let node = cluster.node(1);
+    let mut cluster = Cluster::new(2);
+    cluster.write_inventory(&Inventory::of(2).text());
     // Two of the plugins', and one of somebody else in the same group.
-    node.sh(
+    cluster.node(1).sh(
         "for n in 1 2 3; do ip link add left$n type veth peer name right$n; ip link set left$n group 1213678592; done
          ip link set left1 alias hopwise-cni:deleted; ip link set left2 alias hopwise-cni:deleted",
     );
+    cluster.start();
+    let node = cluster.node(1);
     wait_until("links", || {
-        let links = node.sh("ip -o link show | grep -o 'left[0-9]' || true");
-        if links == "left3" { Ok(()) } else { Err(format!("{links}\n{}", node.log())) }
+        let links = node.sh("ip -o link show | grep -o ': left[0-9]' || true");
+        if links == ": left3" { Ok(()) } else { Err(format!("{links}\n{}", node.log())) }
     });
     node.wait_settled();
 }
