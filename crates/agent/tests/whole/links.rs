@@ -136,7 +136,7 @@ fn links_that_plugins_left_for_deletion_are_deleted() {
     let node = cluster.node(1);
     wait_until("links", || {
         let links = node.sh("ip -o link show | grep -o ': left[0-9]' || true");
-        if links == ": left3" { Ok(()) } else { Err(format!("{links}\n{}", node.log())) }
+        if links.trim() == ": left3" { Ok(()) } else { Err(format!("{links}\n{}", node.log())) }
     });
     node.wait_settled();
 }
