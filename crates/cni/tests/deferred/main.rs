@@ -23,7 +23,7 @@ use support::{call, reference};
 const V4: &str = "10.77.0.0/24";
 const ETH0: LinkName = LinkName::new_static("eth0");
 
-fn config(host: &Host, keys: Value) -> Value {
+fn config(host: &Host, keys: &Value) -> Value {
     let mut config = host.config("1.1.0", &[V4], json!({"isGateway": true, "deferDeletion": true}));
     config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
     config
@@ -67,7 +67,7 @@ fn a_pod_is_detached_at_once_and_can_be_attached_again() {
     for keys in [json!({}), json!({"type": "ptp"}), json!({"ipMasq": true})] {
         let host = Host::new();
         let pod = Pod::new();
-        let config = config(&host, keys);
+        let config = config(&host, &keys);
         for _ in 0..5 {
             let result = host.add("pod", &pod, &config);
             assert_eq!(result.addresses().len(), 1);
@@ -97,7 +97,7 @@ fn a_pod_is_detached_at_once_and_can_be_attached_again() {
 fn a_pod_that_was_attached_again_keeps_its_link() {
     let host = Host::new();
     let pod = Pod::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     host.add("pod", &pod, &config).ok();
     host.del("pod", &pod.path(), &config).ok();
     host.add("pod", &pod, &config).ok();
@@ -112,7 +112,7 @@ fn a_pod_that_was_attached_again_keeps_its_link() {
 #[test]
 fn many_at_once_leave_nothing() {
     let host = Host::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     let pods: Vec<Pod> = (0..32).map(|_| Pod::new()).collect();
     for _ in 0..2 {
         for command in ["ADD", "DEL"] {
@@ -136,7 +136,7 @@ fn many_at_once_leave_nothing() {
 fn the_same_pod_can_be_deleted_twice_at_once() {
     let host = Host::new();
     let pod = Pod::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     for _ in 0..5 {
         host.add("pod", &pod, &config).ok();
         std::thread::scope(|scope| {
@@ -154,10 +154,10 @@ fn the_same_pod_can_be_deleted_twice_at_once() {
 fn pods_of_the_reference_are_deleted_too() {
     let host = Host::new();
     let pod = Pod::new();
-    let mut without = config(&host, json!({}));
+    let mut without = config(&host, &json!({}));
     without.as_object_mut().unwrap().remove("deferDeletion");
     call(&host, &reference(), &Call::new("ADD", "pod", &pod.path()), &without).ok();
-    host.del("pod", &pod.path(), &config(&host, json!({}))).ok();
+    host.del("pod", &pod.path(), &config(&host, &json!({}))).ok();
     assert!(!pod.links().contains_key("eth0"));
     wait_reaped(&host);
     host.assert_empty();
@@ -166,7 +166,7 @@ fn pods_of_the_reference_are_deleted_too() {
 #[test]
 fn a_namespace_that_is_gone_or_ends_is_no_error() {
     let host = Host::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     let pod = Pod::new();
     host.add("pod", &pod, &config).ok();
     drop(pod);
@@ -188,7 +188,7 @@ fn a_link_that_leads_elsewhere_is_deleted_at_once() {
     rtnl.add_veth(&VethSpec::new(ETH0, ETH0, Some(pod.namespace.as_fd()))).unwrap();
     // On the host a link with the same index is another pod's.
     let other = Pod::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     host.add("other", &other, &config).ok();
     host.del("pod", &pod.path(), &config).ok();
     assert_eq!((pod.links().len(), elsewhere.links().len()), (1, 1));
@@ -199,7 +199,7 @@ fn a_link_that_leads_elsewhere_is_deleted_at_once() {
 #[test]
 fn what_a_killed_child_left_is_deleted_by_the_next_and_by_gc() {
     let host = Host::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     let mut rtnl = Rtnl::open_in(host.namespace.as_fd()).unwrap();
     let mut leave = |name: &'static str| {
         let (name, peer) = (LinkName::new_static(name), "peer".parse().unwrap());
@@ -224,7 +224,7 @@ fn what_a_killed_child_left_is_deleted_by_the_next_and_by_gc() {
 fn devices_that_shape_traffic_are_deleted_later_too() {
     let host = Host::new();
     let pod = Pod::new();
-    let config = config(&host, json!({}));
+    let config = config(&host, &json!({}));
     let made = host.add("pod", &pod, &config).ok();
     let keys = json!({"egressRate": 8_000_000, "egressBurst": 800_000, "deferDeletion": true});
     let shape = support::bandwidth(&keys, &made);
