@@ -25,7 +25,9 @@ fn addressed(name: &str, keys: Value) -> Case {
 
 /// An IPv4 bridge with routes for the pod.
 fn routed(name: &str, routes: Value) -> Case {
-    addressed(name, json!({"subnet": V4, "routes": routes}))
+    let mut keys = json!({"subnet": V4});
+    keys["routes"] = routes;
+    addressed(name, keys)
 }
 
 /// By the reference with our IPAM plugin as well.
@@ -35,7 +37,7 @@ fn mixed(cases: Vec<Case>) -> Vec<Case> {
 
 #[test]
 fn results_of_every_version() {
-    check(mixed(vec![
+    check(&mixed(vec![
         bridge("IPv4", &[V4], json!({"isDefaultGateway": true})).versions(ALL),
         bridge("IPv6", &[V6], json!({"isDefaultGateway": true})).versions(ALL),
         bridge("dual stack", BOTH, json!({"isGateway": true})).versions(ALL),
@@ -51,7 +53,7 @@ fn results_of_every_version() {
 
 #[test]
 fn every_boolean() {
-    check(vec![
+    check(&[
         bridge("as it is", BOTH, json!({})),
         bridge("gateway", BOTH, json!({"isGateway": true})),
         bridge("default gateway", BOTH, json!({"isDefaultGateway": true})),
@@ -76,7 +78,7 @@ fn every_boolean() {
 
 #[test]
 fn duplicate_address_detection() {
-    check(vec![
+    check(&[
         bridge("dad off in the pod", BOTH, json!({"isGateway": true})).with_dad(),
         bridge("dad on in the pod", &[V6], json!({"isGateway": true, "enabledad": true})).with_dad(),
         bridge("dad on, IPv4", &[V4], json!({"enabledad": true})),
@@ -87,7 +89,7 @@ fn duplicate_address_detection() {
 
 #[test]
 fn numbers_and_names() {
-    check(vec![
+    check(&[
         bridge("mtu", BOTH, json!({"mtu": 1400, "isGateway": true})),
         bridge("mtu 0", &[V4], json!({"mtu": 0})),
         bridge("mtu -1", &[V4], json!({"mtu": -1})),
@@ -131,7 +133,7 @@ fn numbers_and_names() {
 fn mac_addresses() {
     let asked = |name: &str, keys| bridge(name, &[V4], keys);
     let mac = "02:42:0a:4d:00:07";
-    check(vec![
+    check(&[
         asked("mac by capability", json!({"runtimeConfig": {"mac": mac}})),
         asked("mac by args", json!({"args": {"cni": {"mac": mac}}})),
         asked("mac by CNI_ARGS", json!({})).args("MAC=02:42:0a:4d:00:08;IgnoreUnknown=1"),
@@ -161,7 +163,7 @@ fn mac_addresses() {
 
 #[test]
 fn addresses() {
-    check(mixed(vec![
+    check(&mixed(vec![
         bridge("two IPv4 sets", &[V4, "10.78.0.0/24"], json!({})),
         bridge("two IPv4 sets with a gateway", &[V4, "10.78.0.0/24"], json!({"isGateway": true})),
         bridge("two IPv4 sets with a gateway, forced", &[V4, "10.78.0.0/24"],
@@ -192,7 +194,7 @@ fn addresses() {
 #[test]
 fn requested_addresses() {
     let asked = |name: &str, more: Value| bridge(name, &[V4], more);
-    check(mixed(vec![
+    check(&mixed(vec![
         asked("by CNI_ARGS", json!({})).args("IP=10.77.0.50;IgnoreUnknown=1"),
         asked("by args", json!({"args": {"cni": {"ips": ["10.77.0.51"]}}})),
         asked("by args with a prefix", json!({"args": {"cni": {"ips": ["10.77.0.51/24"]}}})),
@@ -227,7 +229,7 @@ fn requested_addresses() {
 
 #[test]
 fn routes() {
-    check(vec![
+    check(&[
         routed("route", json!([{"dst": "10.90.0.0/16"}])).versions(ALL),
         routed("default route", json!([{"dst": "0.0.0.0/0"}])),
         routed("route with gw", json!([{"dst": "10.90.0.0/16", "gw": "10.77.0.9"}])),
@@ -261,7 +263,7 @@ fn routes() {
 #[test]
 fn a_bridge_that_is_there() {
     let gateway = |name: &str, keys: Value| bridge(name, BOTH, with(json!({"isGateway": true}), keys));
-    check(vec![
+    check(&[
         gateway("of somebody", json!({})).before("ip link add cni0 type bridge"),
         gateway("with another MAC", json!({}))
             .before("ip link add cni0 address 02:00:00:00:00:77 type bridge"),
@@ -305,7 +307,7 @@ fn a_bridge_that_is_there() {
 fn pods() {
     use Step::{Add, Check, Del, DelWithout, Host, Pod, Vanish};
     let gateway = |name: &str| bridge(name, BOTH, json!({"isDefaultGateway": true}));
-    check(vec![
+    check(&[
         gateway("three pods").steps(&[Add(0), Add(1), Del(0), Add(2), Check(1), Check(2), Del(2), Del(1)]),
         gateway("added twice").steps(&[Add(0), Add(0), Check(0), Del(0)]),
         gateway("name taken").steps(&[Pod(0, "ip link add eth0 type veth peer name x"), Add(0), Del(0)]),
@@ -337,7 +339,7 @@ fn pods() {
 fn masquerade() {
     let masked =
         |name: &str, keys: Value| bridge(name, BOTH, with(json!({"isGateway": true, "ipMasq": true}), keys));
-    check(vec![
+    check(&[
         masked("masquerade by nftables", json!({"ipMasqBackend": "nftables"})),
         masked("masquerade by iptables", json!({"ipMasqBackend": "iptables"})),
         masked("masquerade by something", json!({"ipMasqBackend": "magic"})),

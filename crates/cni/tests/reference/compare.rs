@@ -242,7 +242,7 @@ fn look(case: &Case, lanes: &[Lane], fixed: &str) -> (Vec<String>, BTreeSet<&'st
 /// Does all cases and fails with everything that differs and is in no row of the table, and with rows that a case is said
 /// to show and doesn't.
 #[track_caller]
-pub fn check(cases: Vec<Case>) {
+pub fn check(cases: &[Case]) {
     let mut problems = Vec::new();
     let only = std::env::var("HOPWISE_CASE").ok();
     for case in cases.iter().filter(|case| only.as_ref().is_none_or(|only| case.name.contains(only))) {

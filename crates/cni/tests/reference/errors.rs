@@ -47,7 +47,7 @@ fn environments() {
         set("CNI_COMMAND", "add"),
         set("CNI_COMMAND", "EAT"),
     ];
-    check(cases.into_iter().flatten().collect());
+    check(&cases.into_iter().flatten().collect::<Vec<_>>());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn configurations() {
         texts("a key twice", "{\"cniVersion\": \"0.4.0\", \"cniVersion\": \"9.9.9\", \"name\": \"net\"}"),
         each("version 9", |case| case.versions(&["9.9.9"])),
     ];
-    check(cases.into_iter().flatten().collect());
+    check(&cases.into_iter().flatten().collect::<Vec<_>>());
 }
 
 #[test]
@@ -92,5 +92,5 @@ fn commands_by_version() {
         each("STATUS", |case| case.steps(&[Status])),
         each("CHECK before 0.4.0", |case| case.versions(&["0.3.1"]).steps(&[Check(0)])),
     ];
-    check(cases.into_iter().flatten().collect());
+    check(&cases.into_iter().flatten().collect::<Vec<_>>());
 }

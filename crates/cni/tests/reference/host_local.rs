@@ -21,7 +21,7 @@ fn beside(name: &str, keys: Value) -> Case {
 
 #[test]
 fn results_of_every_version() {
-    check(vec![
+    check(&[
         local("IPv4", json!({"subnet": V4})).versions(ALL),
         local("dual stack", json!({"ranges": [[{"subnet": V4}], [{"subnet": "fd00:77::/64"}]]})).versions(ALL),
         local("routes", json!({"subnet": V4, "routes": [
@@ -38,7 +38,7 @@ fn results_of_every_version() {
 #[test]
 fn ranges_that_are_wrong() {
     let one = |name: &str, range: Value| local(name, json!({"ranges": [[range]]}));
-    check(vec![
+    check(&[
         local("no ranges", json!({})),
         local("empty ranges", json!({"ranges": []})),
         local("empty set", json!({"ranges": [[]]})),
@@ -103,7 +103,7 @@ fn ranges_that_are_wrong() {
 #[test]
 fn allocation() {
     let small = || json!({"subnet": "10.77.0.0/29", "rangeStart": "10.77.0.2", "rangeEnd": "10.77.0.4"});
-    check(vec![
+    check(&[
         local("until it is full", small())
             .steps(&[Add(0), Add(1), Add(2), Add(3), Check(3), Del(1), Add(3), Check(3), Del(3), Del(0), Del(2)]),
         local("round robin", small())
@@ -132,7 +132,7 @@ fn allocation() {
 #[test]
 fn files_of_others() {
     let with_file = |name: &str, path, content| local(name, json!({"subnet": V4})).file(path, content);
-    check(vec![
+    check(&[
         with_file("a file of the container only", "data/net/10.77.0.9", "pod0").steps(&[
             Check(0),
             Del(0),
@@ -176,7 +176,7 @@ fn files_of_others() {
 
 #[test]
 fn calls() {
-    check(vec![
+    check(&[
         local("CNI_ARGS unknown", json!({"subnet": V4})).args("COLOUR=red"),
         local("CNI_ARGS unknown, ignored", json!({"subnet": V4}))
             .args("COLOUR=red;IgnoreUnknown=1;K8S_POD_NAME=x"),
@@ -211,7 +211,7 @@ fn loopback() {
         Case::new(&format!("loopback {name}"), "loopback", with(json!({"type": "loopback"}), keys))
     };
     let down = Step::Pod(0, "ip link set lo down");
-    check(vec![
+    check(&[
         lo("as runtimes call it", json!({})).rows(&["loopback before 1.0.0"]).versions(ALL).steps(&[
             down.clone(),
             Check(0),

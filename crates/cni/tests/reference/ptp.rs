@@ -19,7 +19,7 @@ fn ptp(name: &str, subnets: &[&str], keys: Value) -> Case {
 
 #[test]
 fn results_of_every_version() {
-    check(vec![
+    check(&[
         ptp("IPv4", &[V4], json!({})).versions(ALL),
         ptp("IPv6", &[V6], json!({})).versions(ALL),
         ptp("dual stack", BOTH, json!({})).versions(ALL),
@@ -30,7 +30,7 @@ fn results_of_every_version() {
 
 #[test]
 fn keys() {
-    check(vec![
+    check(&[
         ptp("mtu", BOTH, json!({"mtu": 1400})),
         ptp("mtu 0", &[V4], json!({"mtu": 0})),
         ptp("mtu beyond", &[V4], json!({"mtu": 65536})),
@@ -60,7 +60,7 @@ fn addresses_and_routes() {
             }))}),
         )
     };
-    check(vec![
+    check(&[
         routed("default routes", json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}])),
         routed("route", json!([{"dst": "10.90.0.0/16"}])),
         routed("route with gw", json!([{"dst": "10.90.0.0/16", "gw": "10.77.0.1"}])),
@@ -78,7 +78,7 @@ fn addresses_and_routes() {
 fn pods() {
     use Step::{Add, Check, Del, DelWithout, Host, Pod, Vanish};
     let both = |name: &str| ptp(name, BOTH, json!({}));
-    check(vec![
+    check(&[
         both("three pods").steps(&[Add(0), Add(1), Del(0), Add(2), Check(1), Check(2), Del(2), Del(1)]),
         both("added twice").steps(&[Add(0), Add(0), Check(0), Del(0)]),
         both("name taken").steps(&[Pod(0, "ip link add eth0 type veth peer name x"), Add(0), Del(0)]),
