@@ -148,6 +148,10 @@ impl<'a> Masquerade<'a> {
     ///
     /// When one is not; the message names it.
     pub fn check(&mut self, request: &Request, addresses: &[InterfaceAddress]) -> Result<(), CniError> {
+        if addresses.is_empty() {
+            // A network of layer 2 has nothing to masquerade, and ADD has made nothing.
+            return Ok(());
+        }
         let owner = owner(self.network, &request.container_id, &request.ifname);
         let is_complete = table::is_complete(&mut self.socket);
         if !is_complete.map_err(|error| failed("read what is masqueraded", &error))? {

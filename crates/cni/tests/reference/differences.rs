@@ -81,6 +81,10 @@ pub const DIFFERENCES: &[Difference] = &[
     ),
     on_demand("`null` in `routes`", &[("said.exit of ADD", "2", "0"), ANYTHING]),
     on_demand("`mtu` and `advmss` of a route", &[("pod*.route.*", "*", "*")]),
+    everywhere(
+        "`accept_ra` of a bridge that was there",
+        &[("host.sysctl.ipv6/conf/cni0/accept_ra", "0", "1")],
+    ),
     everywhere("host's end of a ptp link", &[("host.sysctl.ipv6/conf/veth#*/accept_dad", "1", "0")]),
     everywhere(
         "addresses of ptp",
