@@ -69,10 +69,13 @@ impl NetworkConfig {
         Ok(ipam.map(|ipam| ipam.string("type")).transpose()?.flatten().unwrap_or_default())
     }
 
-    /// `dns`, where it says anything.
+    /// `dns`, where it says anything; an empty list says that there is none.
     pub fn dns(&self) -> Result<Option<Dns>, FieldError> {
-        let dns = self.root().object("dns")?.map(|dns| read_dns(&dns)).transpose()?;
-        Ok(dns.filter(|dns| !dns.is_empty()))
+        let Some(object) = self.root().object("dns")? else { return Ok(None) };
+        let dns = read_dns(&object)?;
+        let lists = ["nameservers", "search", "options"];
+        let said = !dns.domain.is_empty() || lists.iter().any(|key| object.get(key).is_some());
+        Ok(said.then_some(dns))
     }
 
     /// `prevResult`.

@@ -26,7 +26,7 @@ use hopwise_kernel::rtnl::{LinkInfo, Requests, Rtnl, Tbf};
 pub use config::{BandwidthConfig, Shape, ifb_name};
 
 use crate::plugin::{Invocation, Plugin};
-use crate::pod::{self, Discarded, discard};
+use crate::pod::{self, discard};
 use crate::spec::{AddResult, CniError, Interface, SpecVersion};
 
 /// The `bandwidth` plugin.
@@ -57,10 +57,8 @@ impl Plugin for Bandwidth {
         if !discard::is_asked(&invocation.config) {
             return delete(&mut host, name);
         }
-        match discard::discard_here(&mut host, name)? {
-            Discarded::Nothing => Ok(()),
-            Discarded::Link => discard::start_reaper(),
-        }
+        discard::discard_here(&mut host, name)?;
+        discard::start_reaper()
     }
 
     fn check(&self, invocation: &Invocation) -> Result<(), CniError> {

@@ -29,6 +29,16 @@ fn keys_have_the_defaults_of_the_reference() {
 }
 
 #[test]
+fn dns_takes_the_place_of_what_ipam_says_where_it_says_anything() {
+    let dns = |text: &str| load(&format!(r#", "dns": {text}"#), "").unwrap().dns;
+    assert_eq!(load("", "").unwrap().dns, None);
+    assert_eq!((dns("{}"), dns(r#"{"domain": ""}"#), dns(r#"{"search": null}"#)), (None, None, None));
+    assert_eq!(dns(r#"{"domain": "a"}"#).unwrap().domain, "a");
+    // As in the reference an empty list is something else than none.
+    assert!(dns(r#"{"nameservers": []}"#).unwrap().is_empty());
+}
+
+#[test]
 fn the_mac_address_comes_from_the_most_special_place() {
     let all =
         r#", "args": {"cni": {"mac": "02:00:00:00:00:02"}}, "RuntimeConfig": {"mac": "02-00-00-00-00-03"}"#;

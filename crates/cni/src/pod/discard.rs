@@ -30,17 +30,17 @@ const GATHERING: Duration = Duration::from_millis(500);
 /// do, leave no file behind, and are free again when the process ends, however it ends.
 const AT_WORK: &[u8] = b"hopwise-cni-reaper";
 
-/// Takes a pod's link out of use. `None` when that can't be done with this link, which then has to be deleted: its other end is
-/// not here.
+/// Takes a pod's link out of use; none is no error. Returns false when that can't be done with this link, which then has to be
+/// deleted: its other end is not here.
 ///
 /// # Errors
 ///
 /// When the kernel refuses.
-pub fn discard(inside: &mut Rtnl, netns: &Namespace, name: LinkName) -> Result<Option<Discarded>, CniError> {
+pub fn discard(inside: &mut Rtnl, netns: &Namespace, name: LinkName) -> Result<bool, CniError> {
     let failed = |error| CniError::caused(format!("failed to take {name} out of use"), &error);
-    let Some(pod) = inside.link_by_name(name).map_err(failed)? else { return Ok(Some(Discarded::Nothing)) };
+    let Some(pod) = inside.link_by_name(name).map_err(failed)? else { return Ok(true) };
     let mut host = super::open_host()?;
-    let Some(end) = other_end(&mut host, netns, &pod).map_err(failed)? else { return Ok(None) };
+    let Some(end) = other_end(&mut host, netns, &pod).map_err(failed)? else { return Ok(false) };
     // The host's end first: a DEL that is killed between the two is repeated, and finds the pod's end by its name. Somebody
     // may delete the link as soon as it is in the group; then there is nothing left to rename.
     let mut requests = Requests::new();
@@ -48,21 +48,20 @@ pub fn discard(inside: &mut Rtnl, netns: &Namespace, name: LinkName) -> Result<O
     let mut requests = Requests::new();
     requests.set_down(pod.index).rename(pod.index, end.name);
     gone_or(inside.execute_all(&mut requests)).map_err(failed)?;
-    Ok(Some(Discarded::Link))
+    Ok(true)
 }
 
-/// Takes a link of the host out of use, and frees its name.
+/// Takes a link of the host out of use, and frees its name; none is no error.
 ///
 /// # Errors
 ///
 /// When the kernel refuses.
-pub fn discard_here(host: &mut Rtnl, name: LinkName) -> Result<Discarded, CniError> {
+pub fn discard_here(host: &mut Rtnl, name: LinkName) -> Result<(), CniError> {
     let failed = |error| CniError::caused(format!("failed to take {name} out of use"), &error);
-    let Some(link) = host.link_by_name(name).map_err(failed)? else { return Ok(Discarded::Nothing) };
+    let Some(link) = host.link_by_name(name).map_err(failed)? else { return Ok(()) };
     let mut requests = Requests::new();
     requests.discard(link.index).rename(link.index, super::random_veth_name()?);
-    gone_or(host.execute_all(&mut requests)).map_err(failed)?;
-    Ok(Discarded::Link)
+    gone_or(host.execute_all(&mut requests)).map_err(failed)
 }
 
 /// Whether DEL is not to wait for the deletion of links: `deferDeletion`. DEL goes on with a configuration that is wrong.
@@ -79,15 +78,6 @@ fn other_end(host: &mut Rtnl, netns: &Namespace, pod: &LinkInfo) -> Result<Optio
         Some(peer) if pod.kind == "veth" => host.other_end(peer, netns.as_fd(), pod.index),
         _ => Ok(None),
     }
-}
-
-/// What a DEL took out of use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discarded {
-    /// There was no link.
-    Nothing,
-    /// A link, so that somebody has to delete it.
-    Link,
 }
 
 /// Has what was discarded deleted, by a child that nobody waits for; by this process if there can't be one. Only for a process

@@ -9,7 +9,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub use discard::Discarded;
 pub use garbage::collect_garbage;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
@@ -398,17 +397,17 @@ pub fn open_what_is_left(request: &Request) -> Result<Option<Namespace>, CniErro
 /// # Errors
 ///
 /// When the kernel refuses; [`Code::InvalidNamespace`] when the namespace is the plugin's own.
-fn delete_link(request: &Request, deferred: bool) -> Result<Discarded, CniError> {
-    let Some(namespace) = open_what_is_left(request)? else { return Ok(Discarded::Nothing) };
+fn delete_link(request: &Request, deferred: bool) -> Result<(), CniError> {
+    let Some(namespace) = open_what_is_left(request)? else { return Ok(()) };
     let what = || format!("failed to delete {:?}", request.ifname);
     let name: LinkName = request.ifname.parse().map_err(|error| CniError::caused(what(), &error))?;
     let mut inside = open_in(&namespace)?;
-    if deferred && let Some(discarded) = discard::discard(&mut inside, &namespace, name)? {
-        return Ok(discarded);
+    if deferred && discard::discard(&mut inside, &namespace, name)? {
+        return Ok(());
     }
     match inside.delete_link(name) {
         Err(error) if error.errno() != libc::ENODEV => Err(CniError::caused(what(), &error)),
-        _ => Ok(Discarded::Nothing),
+        _ => Ok(()),
     }
 }
 
@@ -465,14 +464,14 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         let opened = leftovers.insert(opened).as_mut().map_err(|error| error.clone());
         errors.extend(opened.and_then(|leftovers| leftovers.release_masquerade()).err());
     }
-    let deleted = delete_link(request, discard::is_asked(config));
+    let deferred = discard::is_asked(config);
+    errors.extend(delete_link(request, deferred).err());
     drop((masquerade, leftovers));
     // Even if the link could not be deleted: addresses that are never released run out.
     errors.extend(ipam.and_then(|ipam| ipam.del(request).err()));
-    match deleted {
-        Ok(Discarded::Nothing) => {}
-        Ok(Discarded::Link) => errors.extend(discard::start_reaper().err()),
-        Err(error) => errors.push(error),
+    if deferred {
+        // Whether there was a link or not: a DEL that was killed may have left one, and this is its repetition.
+        errors.extend(discard::start_reaper().err());
     }
     CniError::collect(errors)
 }

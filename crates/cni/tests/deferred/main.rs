@@ -192,7 +192,7 @@ fn a_link_that_leads_elsewhere_is_deleted_at_once() {
     host.add("other", &other, &config).ok();
     host.del("pod", &pod.path(), &config).ok();
     assert_eq!((pod.links().len(), elsewhere.links().len()), (1, 1));
-    assert!(discarded(&host).is_empty() && !is_at_work(&host));
+    assert!(discarded(&host).is_empty());
     reaches_host(&host, &other, "10.77.0.1");
 }
 
@@ -218,6 +218,27 @@ fn what_a_killed_child_left_is_deleted_by_the_next_and_by_gc() {
     host.del("pod", &pod.path(), &config).ok();
     wait_reaped(&host);
     host.assert_empty();
+}
+
+#[test]
+fn killed_at_any_time_nothing_is_left() {
+    let host = Host::new();
+    let pod = Pod::new();
+    let config = config(&host, &json!({}));
+    // Delays that cover the whole run, which is a few milliseconds.
+    for round in 0..20_u64 {
+        host.add("pod", &pod, &config).ok();
+        let mut child = host.spawn(&Call::new("DEL", "pod", &pod.path()), &config);
+        std::thread::sleep(Duration::from_micros(round * 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        host.del("pod", &pod.path(), &config).ok();
+        assert!(!pod.links().contains_key("eth0"));
+        assert_eq!(host.reserved(), [""; 0]);
+    }
+    wait_reaped(&host);
+    host.assert_empty();
+    assert_eq!(pod.links().len(), 1, "{:?}", pod.links());
 }
 
 #[test]
