@@ -116,3 +116,24 @@ impl From<FieldError> for CniError {
         CniError::failed(format!("failed to load netconf: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_list_of_valid_attachments_is_not_an_empty_one() {
+        let valid = |part: &str| {
+            let text = format!("{{\"cniVersion\": \"1.1.0\", \"name\": \"net\"{part}}}");
+            NetworkConfig::from_json(text.into_bytes()).unwrap().valid_attachments()
+        };
+        let key = ", \"cni.dev/valid-attachments\": ";
+        assert!(valid("").unwrap_err().to_string().contains("missing"));
+        // As `cnitool gc` sends it.
+        assert_eq!(valid(&format!("{key}null")).unwrap(), []);
+        assert_eq!(valid(&format!("{key}[]")).unwrap(), []);
+        let one = valid(&format!("{key}[{{\"containerID\": \"c\", \"ifname\": \"eth0\"}}]")).unwrap();
+        assert_eq!(one, [Attachment { container_id: "c".into(), ifname: "eth0".into() }]);
+        assert!(valid(&format!("{key}5")).is_err());
+    }
+}
