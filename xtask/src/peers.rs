@@ -63,6 +63,7 @@ pub fn prepare() -> Peers {
     for module in &MODULES {
         peers.note(module.name, module.variable, built(module));
     }
+    peers.note("Debian's containerd", "HOPWISE_CONTAINERD_DEBIAN", debians_containerd());
     peers
 }
 
@@ -88,6 +89,32 @@ pub fn cache() -> Result<PathBuf> {
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let folder = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
     Ok(folder.join("hopwise/peers"))
+}
+
+/// The folder with the programs of Debian's package of containerd, which is an older one. The package is unpacked, not
+/// installed: that would start it.
+fn debians_containerd() -> Result<PathBuf> {
+    let folder = cache()?.join("debian-containerd");
+    let programs = folder.join("usr/bin");
+    if programs.join("containerd").is_file() {
+        return Ok(programs);
+    }
+    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
+    fs::create_dir_all(&partial).with_context(|| format!("can't make {}", partial.display()))?;
+    let fetch =
+        || tools::run(Command::new("apt-get").current_dir(&partial).args(["-qq", "download", "containerd"]));
+    let unpack = "dpkg-deb -x containerd_*.deb . && rm containerd_*.deb";
+    let outcome = fetch()
+        .or_else(|_| tools::apt(&["update"]).and_then(|()| fetch()))
+        .and_then(|()| tools::run(Command::new("sh").current_dir(&partial).args(["-ec", unpack])))
+        .and_then(|()| {
+            fs::rename(&partial, &folder)
+                .or_else(|error| if programs.is_dir() { Ok(()) } else { Err(error) })
+                .with_context(|| format!("can't make {}", folder.display()))
+        });
+    let _ = fs::remove_dir_all(&partial);
+    outcome.context("apt-get can't download Debian's package containerd")?;
+    Ok(programs)
 }
 
 /// The folder with a module's programs, built if it isn't there.

@@ -31,6 +31,9 @@ pub struct Attachment {
     pub ifname: String,
 }
 
+/// The keys of the list of valid attachments: that of the specification, and one that it named by mistake once.
+const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
 impl NetworkConfig {
     /// Parses and checks what all plugins share.
     ///
@@ -129,7 +132,7 @@ mod tests {
         };
         let key = ", \"cni.dev/valid-attachments\": ";
         assert!(valid("").unwrap_err().to_string().contains("missing"));
-        // As `cnitool gc` sends it.
+        // Go's word for an empty list.
         assert_eq!(valid(&format!("{key}null")).unwrap(), []);
         assert_eq!(valid(&format!("{key}[]")).unwrap(), []);
         let one = valid(&format!("{key}[{{\"containerID\": \"c\", \"ifname\": \"eth0\"}}]")).unwrap();

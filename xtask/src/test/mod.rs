@@ -22,12 +22,14 @@ pub struct Options {
 }
 
 /// Programs that the tests compare with or use, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("ping", "iputils-ping"),
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
 ];
 
 /// Runs only the suites of the guest.
