@@ -31,9 +31,6 @@ pub struct Attachment {
     pub ifname: String,
 }
 
-/// The keys of the list of valid attachments: that of the specification, and one that it named by mistake once.
-const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-
 impl NetworkConfig {
     /// Parses and checks what all plugins share.
     ///

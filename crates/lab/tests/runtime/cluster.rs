@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hopwise_core::name::LinkName;
 use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{BridgeSpec, Rtnl, VethSpec};
-use std::os::fd::AsFd;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cri::Containerd;
@@ -223,6 +224,28 @@ impl Cluster {
         let node = self.node(number);
         let environment = [("CNI_PATH", "/opt/cni/bin"), ("NETCONFPATH", "/etc/cni/net.d")];
         node.run_with(&environment, &[&node.tool("reference", "cnitool"), command, network, "/run/none"])
+    }
+
+    /// GC as the specification has it, with no attachment valid, for every plugin of a node's configuration.
+    pub fn call_gc(&self, number: usize, network: &str) {
+        let node = self.node(number);
+        let list: Value =
+            serde_json::from_str(&read(&node.disk("etc/cni/net.d/10-hopwise.conflist"))).unwrap();
+        assert_eq!(list["name"], network);
+        for plugin in list["plugins"].as_array().unwrap() {
+            let mut config = plugin.clone();
+            config["cniVersion"] = "1.1.0".into();
+            config["name"] = network.into();
+            config["cni.dev/valid-attachments"] = Value::Array(Vec::new());
+            fs::write(node.disk("gc.json"), config.to_string()).unwrap();
+            let call = format!(
+                "/opt/cni/bin/{} < {}",
+                plugin["type"].as_str().unwrap(),
+                node.disk("gc.json").display()
+            );
+            let environment = [("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")];
+            node.run_with(&environment, &["sh", "-ec", &call]).unwrap();
+        }
     }
 
     /// Asks a web server from the host that is no node, and counts what comes.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ impl Containerd {
         self.daemon = None;
     }
 
-    pub fn import(&self, node: &Node, archive: &PathBuf) {
+    pub fn import(&self, node: &Node, archive: &Path) {
         let program = node.tool("containerd", "ctr");
         node.ok(&[&program, "--namespace", "k8s.io", "image", "import", archive.to_str().unwrap()]);
     }

@@ -29,17 +29,17 @@ pub fn write(dir: &Path) -> PathBuf {
     fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
     let layer = dir.join("layer.tar");
     tar(&root, &layer);
-    let layer = blob(&layout, fs::read(&layer).unwrap(), "application/vnd.oci.image.layer.v1.tar");
+    let layer = blob(&layout, &fs::read(&layer).unwrap(), "application/vnd.oci.image.layer.v1.tar");
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sleep", "1000000"]},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
-    let config = blob(&layout, config.to_string().into_bytes(), "application/vnd.oci.image.config.v1+json");
+    let config = blob(&layout, config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
-    let mut manifest = blob(&layout, manifest.to_string().into_bytes(), kind);
+    let mut manifest = blob(&layout, manifest.to_string().as_bytes(), kind);
     manifest["annotations"] = json!({"io.containerd.image.name": NAME});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
@@ -59,9 +59,9 @@ fn architecture() -> &'static str {
 }
 
 /// Stores a blob and describes it.
-fn blob(layout: &Path, bytes: Vec<u8>, kind: &str) -> Value {
+fn blob(layout: &Path, bytes: &[u8], kind: &str) -> Value {
     let file = layout.join("blobs/sha256/new");
-    fs::write(&file, &bytes).unwrap();
+    fs::write(&file, bytes).unwrap();
     let output = Command::new("sha256sum").arg(&file).output().unwrap();
     let digest = String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned();
     assert_eq!(digest.len(), 64, "sha256sum failed");
