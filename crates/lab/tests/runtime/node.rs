@@ -273,6 +273,29 @@ fn own_cgroups() -> Vec<PathBuf> {
     folders
 }
 
+/// Control groups, a process in them, and a folder, as a test process leaves them that is killed. There is no process of
+/// that number: it is beyond the kernel's largest.
+#[test]
+fn what_a_killed_test_left_is_taken_away() {
+    let name = format!("{CGROUP_PREFIX}{}-left", 1 << 30);
+    let groups = make_cgroups(&name);
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let left = ProcessId::of(child.id() as i32).unwrap();
+    for group in &groups {
+        fs::create_dir(group.join("pods")).unwrap();
+        fs::write(group.join("cgroup.procs"), left.pid.to_string()).unwrap();
+    }
+    let folder = std::env::temp_dir().join(&name);
+    fs::create_dir_all(folder.join("node1")).unwrap();
+    clean_leftovers();
+    assert!(!left.alive(), "it is killed");
+    // Who killed it may have waited for it too.
+    let _ = child.wait();
+    for path in groups.iter().chain([&folder]) {
+        assert!(!path.exists(), "{}", path.display());
+    }
+}
+
 fn make_cgroups(name: &str) -> Vec<PathBuf> {
     let make = |parent: PathBuf| {
         let group = parent.join(name);
