@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use hopwise_agent::l2::{Point, Uplink};
+use hopwise_core::l2::step::Step;
 
 use crate::support::{Lan, ip};
 
@@ -77,8 +78,13 @@ fn the_undoing_itself_can_be_killed() {
     let before = lan.shown();
     // Half attached, then killed at each point of putting it back, each time a little later.
     for n in 0.. {
-        let attached_in_part = lan.in_node(|| killed_at(14, |points| lan.attach_stepwise(points).unwrap()));
-        assert!(attached_in_part);
+        let mut kill = |point: Point<'_>| {
+            if matches!(point, Point::Before(Step::DeleteAddress(..))) {
+                resume_unwind(Box::new(Killed));
+            }
+        };
+        let attach = || catch_unwind(AssertUnwindSafe(|| lan.attach_stepwise(&mut kill)));
+        assert!(lan.in_node(attach).is_err_and(|end| end.is::<Killed>()));
         let killed = lan
             .in_node(|| killed_at(n, |points| drop(Uplink::recover_stepwise(lan.state(), points).unwrap())));
         lan.in_node(|| drop(Uplink::open(lan.state()).unwrap()));

@@ -8,4 +8,5 @@
 mod attach;
 mod crash;
 mod guard;
+mod kinds;
 mod support;

@@ -5,6 +5,7 @@ mod concurrent;
 mod disk;
 mod harness;
 mod kill;
+mod lan;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

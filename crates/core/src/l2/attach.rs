@@ -115,8 +115,6 @@ fn uplink_sysctls(observed: &Observed, uplink: LinkName) -> BTreeMap<Sysctl, Str
 }
 
 /// The sysctls in which the bridge is to become as the uplink is.
-///
-/// A bridge that isn't there yet starts with the values of `conf/default`, which are not known: it gets all.
 fn carried_over(observed: &Observed, Wanted { uplink, bridge }: Wanted) -> BTreeMap<Sysctl, String> {
     let differs = |(sysctl, value): &(&Sysctl, &String)| {
         **sysctl != Sysctl::ADDR_GEN_MODE && observed.sysctl(bridge, **sysctl) != Some(value.as_str())

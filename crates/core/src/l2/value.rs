@@ -31,7 +31,8 @@ pub struct Observed {
     pub routes: Vec<Route>,
     /// The permanent neighbour entries of the two links.
     pub neighbours: BTreeMap<LinkName, Vec<Neighbour>>,
-    /// The sysctls of the two links that a network works differently with.
+    /// The sysctls of the two links that a network works differently with; of a bridge that isn't there the values that it
+    /// would start with.
     pub sysctls: BTreeMap<LinkName, BTreeMap<Sysctl, String>>,
 }
 

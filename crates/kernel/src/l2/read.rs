@@ -41,6 +41,9 @@ const USER_HZ: u32 = 100;
 pub(super) const NTF_PROXY: u8 = 0x08;
 pub(super) const NTF_ROUTER: u8 = 0x80;
 
+/// The folder of sysctls that new links get their values from.
+const DEFAULTS: LinkName = LinkName::new_static("default");
+
 /// Links by index: what names are made of.
 type Names = BTreeMap<u32, LinkName>;
 
@@ -57,6 +60,8 @@ pub(super) fn observe(socket: &mut Socket, wanted: Wanted) -> Result<Observed, N
         observed.neighbours.insert(*name, neighbours(socket, *index)?);
         observed.sysctls.insert(*name, super::sysctls(*name));
     }
+    // A link that is made now starts with these.
+    observed.sysctls.entry(wanted.bridge).or_insert_with(|| super::sysctls(DEFAULTS));
     Ok(observed)
 }
 
