@@ -6,7 +6,7 @@ use hopwise_kernel::l2::L2;
 
 use crate::support::{BRIDGE, UPLINK, WANTED, ip, on_a_lan, shown, until};
 
-fn do_all(l2: &mut L2, steps: &[hopwise_core::l2::step::Step]) {
+pub fn do_all(l2: &mut L2, steps: &[hopwise_core::l2::step::Step]) {
     let errors = l2.apply(steps, false, &mut |_| {}).unwrap();
     let errors: Vec<String> = errors.iter().map(|error| format!("{error}: {}", error.source)).collect();
     assert!(errors.is_empty(), "{errors:#?}\n{steps:#?}");
@@ -56,7 +56,7 @@ fn furnish() {
     std::fs::write("/proc/sys/net/ipv4/neigh/eth1/gc_stale_time", "77").unwrap();
 }
 
-fn observe(l2: &mut L2) -> Observed {
+pub fn observe(l2: &mut L2) -> Observed {
     l2.observe(WANTED).unwrap()
 }
 

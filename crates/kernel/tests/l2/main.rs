@@ -5,5 +5,6 @@
     reason = "a panic is how a test says no; clippy knows only the functions marked #[test]"
 )]
 
+mod advertised;
 mod back_and_forth;
 mod support;

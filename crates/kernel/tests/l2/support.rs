@@ -14,6 +14,11 @@ pub const WANTED: Wanted = Wanted { uplink: UPLINK, bridge: BRIDGE };
 
 /// Runs a test in a namespace whose `eth1` leads to another namespace, where `gw` has 192.168.7.1 and fd07::1.
 pub fn on_a_lan(test: impl FnOnce() + Send) {
+    on_a_lan_with(|_| test());
+}
+
+/// [`on_a_lan`], with that other namespace.
+pub fn on_a_lan_with(test: impl FnOnce(&Namespace) + Send) {
     let lan = Namespace::new().unwrap();
     in_new_namespace(|| {
         let here = Namespace::current().unwrap();
@@ -32,7 +37,7 @@ pub fn on_a_lan(test: impl FnOnce() + Send) {
         std::fs::write("/proc/sys/net/ipv6/conf/eth1/accept_ra", "0").unwrap();
         ip("link set eth1 up");
         until(|| ip("-6 address show dev eth1 scope link -tentative").contains("fe80::"));
-        test();
+        test(&lan);
     });
 }
 
