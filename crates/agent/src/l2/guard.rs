@@ -139,7 +139,8 @@ impl Guard {
                 return;
             }
             if last.replace(mail.wanted) != Some(mail.wanted) || self.concerned(mail.wanted) {
-                due = due.min(self.pace.due().unwrap_or(due).max(Instant::now()));
+                let now = Instant::now();
+                due = due.min(self.pace.due().map_or(now, |at| at.max(now)));
             }
             if Instant::now() >= due {
                 due = Instant::now() + self.look(mail.wanted);
