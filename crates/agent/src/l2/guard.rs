@@ -215,9 +215,11 @@ impl Guard {
                     timeout: DEFAULT_VERIFY_TIMEOUT,
                     by: By::Agent,
                 };
-                uplink.attach(&options, &mut no_points)?;
-                tracing::info!("attached {} to {}", wanted.uplink, wanted.bridge);
-                self.attached = Some(wanted);
+                let attached = uplink.attach(&options, &mut no_points)?;
+                if !attached.commands.is_empty() {
+                    tracing::info!("attached {} to {}", wanted.uplink, wanted.bridge);
+                    self.attached = Some(wanted);
+                }
             }
             (None, None) => {}
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hopwise_core::l2::heal::{self, Finding, Healing};
 use hopwise_core::l2::refusal::Refusal;
 use hopwise_core::l2::step::Step;
-use hopwise_core::l2::value::{Record, Wanted};
+use hopwise_core::l2::value::{Observed, Record, Wanted};
 use hopwise_core::l2::{attach, detach};
 use hopwise_kernel::l2::{L2, StepError};
 use hopwise_kernel::netlink::NetlinkError;
@@ -187,6 +187,9 @@ impl Uplink {
             return Ok(Vec::new());
         }
         let observed = self.l2.observe(wanted)?;
+        if is_port(&observed, wanted) {
+            return Ok(Vec::new());
+        }
         Ok(commands(&attach::plan(&observed, wanted).map_err(L2Error::Refused)?.steps))
     }
 
@@ -211,6 +214,9 @@ impl Uplink {
             return Ok(Attached { commands: Vec::new(), answered: Vec::new() });
         }
         let observed = self.l2.observe(*wanted)?;
+        if is_port(&observed, *wanted) {
+            return Ok(Attached { commands: Vec::new(), answered: Vec::new() });
+        }
         let plan = attach::plan(&observed, *wanted).map_err(L2Error::Refused)?;
         let mut targets = Targets::before(&mut self.l2, *wanted, verify, &plan.gateways, *timeout)?;
         self.journal.write(Phase::Attaching, *by, &plan.record)?;
@@ -307,6 +313,12 @@ impl Uplink {
             failed: (!errors.is_empty()).then(|| described(&errors)),
         }))
     }
+}
+
+/// Whether the node's own network configuration has put the uplink on the bridge. Then that looks after it, and nothing is to
+/// be done here.
+fn is_port(observed: &Observed, wanted: Wanted) -> bool {
+    observed.links.get(&wanted.uplink).is_some_and(|link| link.master == Some(wanted.bridge))
 }
 
 /// What healing found and did.

@@ -193,3 +193,18 @@ fn another_uplink_is_refused_while_one_is_attached() {
     lan.assert_reachable();
     assert!(!ip(&lan.node, "address show dev cni0").contains("inet"));
 }
+
+#[test]
+fn what_the_nodes_own_configuration_has_attached_is_left_to_it() {
+    let lan = Lan::new();
+    ip(&lan.node, "link add cni0 type bridge");
+    ip(&lan.node, "link set eth1 master cni0");
+    let before = lan.shown();
+    assert_eq!(lan.attach().commands, [""; 0]);
+    assert_eq!(
+        lan.in_node(|| Uplink::open(lan.state()).unwrap().plan_attach(options().wanted)).unwrap(),
+        [""; 0]
+    );
+    assert_eq!(lan.shown(), before);
+    assert!(!lan.state().join("l2.json").exists());
+}

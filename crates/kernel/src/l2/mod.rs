@@ -129,6 +129,8 @@ fn done_already(step: &Step, errno: i32) -> bool {
         Step::DeleteRoute(_) => errno == libc::ESRCH,
         Step::DeleteNeighbour(..) => errno == libc::ENOENT,
         Step::DeleteBridge(_) => errno == libc::ENODEV,
+        // Without IPv6 nothing has to be kept from making itself an address.
+        Step::MakeBridge { .. } => errno == libc::EAFNOSUPPORT,
         _ => false,
     }
 }
