@@ -59,11 +59,16 @@ pub enum Place {
 }
 
 impl Step {
-    /// Whether the kernel takes it in one go with others of this kind; the rest needs an answer first, or isn't netlink.
+    /// Whether it goes to the kernel in one go with others of this kind; the rest needs an answer first, or isn't netlink.
+    ///
+    /// The change of master is among them: between it and the first address on the new link a program on a busy machine may
+    /// wait for a processor for a long time, and the node would be cut off for as long.
     pub fn batches(&self) -> bool {
         matches!(
             self,
-            Step::AddAddress(..)
+            Step::Enslave(..)
+                | Step::Release(_)
+                | Step::AddAddress(..)
                 | Step::SetAddress(..)
                 | Step::DeleteAddress(..)
                 | Step::AddRoute(..)
