@@ -108,7 +108,8 @@ fn what_a_router_advertised_is_advertised_again_on_the_bridge() {
         let healing = heal::plan(&observe(&mut l2), &plan.record, 0);
         assert_eq!((healing.findings, healing.steps), (vec![], vec![]));
 
-        do_all(&mut l2, &detach::plan(&observe(&mut l2), &plan.record));
+        let attached = observe(&mut l2);
+        do_all(&mut l2, &detach::plan(&attached, &plan.record));
         until(|| {
             assert_ne!(ip("-6 route show default"), "", "no moment without");
             let done = stand_ins_done(&observe(&mut l2), WANTED.uplink);

@@ -44,7 +44,7 @@ impl<N: Network> Rig<N> {
             pulse: Arc::new(Pulse::new(intervals.full_check)),
             metrics: metrics.clone(),
             undo: UndoLog::load(state.path()),
-            l2: Arc::new(crate::l2::Mailbox::new().unwrap()),
+            l2: Arc::new(l2::Mailbox::new().unwrap()),
         };
         Rig {
             reconciler: Reconciler::new(network, parts),
