@@ -78,9 +78,9 @@ fn the_setting_attaches_and_what_a_dhcp_client_puts_back_is_moved() {
     let guard = Running::start(&lan, Some(WANTED));
     until("attached", || attached(&lan));
     lan.assert_reachable();
-    // What dhclient-script does when a lease is renewed.
+    // What dhclient-script does when a lease is renewed; `onlink`, since the address may have moved by then.
     ip(&lan.node, "address add 192.168.7.5/24 dev eth1 valid_lft 3600 preferred_lft 3600");
-    ip(&lan.node, "route add default via 192.168.7.1 dev eth1 proto dhcp metric 50");
+    ip(&lan.node, "route add default via 192.168.7.1 dev eth1 onlink proto dhcp metric 50");
     until("healed", || sound(&lan) && guard.note("l2-healed").is_some());
     until("both", || {
         let routes = ip(&lan.node, "route show default");
@@ -160,7 +160,8 @@ fn what_cannot_be_attached_is_a_note_until_it_can() {
     ip(&lan.node, "link set eth1 up");
     ip(&lan.node, "address replace fe80::5/64 dev eth1 nodad");
     ip(&lan.node, "address replace fd07::5/64 dev eth1 nodad");
-    ip(&lan.node, "route replace default via 192.168.7.1 dev eth1 proto static metric 100 src 192.168.7.5");
+    // It may be attached by now.
+    ip(&lan.node, "route replace default via 192.168.7.1 dev eth1 onlink proto static metric 100");
     until("attached", || attached(&lan) && guard.note("l2-failed").is_none());
     // Another setting does not tear down what the node lives on.
     guard.mailbox.want(None);
