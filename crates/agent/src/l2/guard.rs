@@ -23,6 +23,9 @@ use super::{AttachOptions, By, DEFAULT_VERIFY_TIMEOUT, Entry, Healed, L2Error, U
 
 /// Between two looks when nothing happens.
 const SLOW_CHECK: Duration = Duration::from_secs(30);
+/// How long after the first of several events: who puts an address on a link puts routes there too, and the kernel takes
+/// them away with the last address (`fib_disable_ip`), before anybody could have moved them.
+const SETTLE: Duration = Duration::from_millis(100);
 /// After something failed.
 const RETRY: Duration = Duration::from_secs(10);
 /// So many findings are told in one note.
@@ -138,9 +141,13 @@ impl Guard {
             if mail.stop {
                 return;
             }
-            if last.replace(mail.wanted) != Some(mail.wanted) || self.concerned(mail.wanted) {
-                let now = Instant::now();
-                due = due.min(self.pace.due().map_or(now, |at| at.max(now)));
+            let now = Instant::now();
+            if last.replace(mail.wanted) != Some(mail.wanted) {
+                due = now;
+            }
+            if self.concerned(mail.wanted) {
+                let soon = now + SETTLE;
+                due = due.min(self.pace.due().map_or(soon, |at| at.max(soon)));
             }
             if Instant::now() >= due {
                 due = Instant::now() + self.look(mail.wanted);
