@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod bench;
+mod debian;
 mod demo;
 mod peers;
 mod test;

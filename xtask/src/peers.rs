@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tools;
+use crate::{debian, tools};
 
 /// A Go module below `peers/`, all of whose tools are built.
 struct Module {
@@ -64,6 +64,7 @@ pub fn prepare() -> Peers {
         peers.note(module.name, module.variable, built(module));
     }
     peers.note("Debian's containerd", "HOPWISE_CONTAINERD_DEBIAN", debians_containerd());
+    peers.note("debian", debian::VARIABLE, debian::extracted());
     peers
 }
 

@@ -108,8 +108,8 @@ fn by_route(p: &Persistent, route: &Route) -> String {
     let mut word = |key: &str, value: Option<String>| {
         text += &value.map(|value| format!(" {key} {value}")).unwrap_or_default();
     };
-    let mixed = |gateway: &std::net::IpAddr| gateway.is_ipv4() != route.dst.address().is_ipv4();
-    word("via", route.gateway.map(|g| if mixed(&g) { format!("inet6 {g}") } else { g.to_string() }));
+    let other = if route.is_mixed() { "inet6 " } else { "" };
+    word("via", route.gateway.map(|gateway| format!("{other}{gateway}")));
     word("dev", Some(p.bridge.to_string()));
     word("metric", route.own_metric().map(|metric| metric.to_string()));
     word("table", route.other_table().map(|table| table.to_string()));

@@ -76,6 +76,8 @@ pub struct Persistent {
     pub dhcp_metric: Option<u32>,
     /// Whether routers are listened to (IPv6).
     pub accept_ra: bool,
+    /// Whether the link has no IPv6 at all.
+    pub no_ipv6: bool,
     /// Routes that somebody made, in order.
     pub routes: Vec<Route>,
     /// Permanent neighbour entries.
@@ -164,7 +166,8 @@ impl Persistent {
             return Err(PersistError::Name(name.to_string()));
         }
         let link = observed.links.get(&uplink).ok_or(PersistError::NoUplink(uplink))?;
-        let mac = link.mac.ok_or(PersistError::NoMac(uplink))?;
+        let mac =
+            link.mac.filter(|mac| link.ethernet && mac.is_unicast()).ok_or(PersistError::NoMac(uplink))?;
         let mut persistent = Persistent {
             bridge,
             uplink,
@@ -175,6 +178,7 @@ impl Persistent {
             dhcp: PerFamily::default(),
             dhcp_metric: None,
             accept_ra: false,
+            no_ipv6: false,
             routes: Vec::new(),
             neighbours: Vec::new(),
             dns: Dns::default(),
@@ -188,7 +192,13 @@ impl Persistent {
                 observed.routes.iter().any(|route| route.uses(source) && route.protocol == value::RTPROT_RA);
         }
         let off = |link| observed.sysctl(link, Sysctl::DISABLE_IPV6) == Some("1");
-        persistent.accept_ra &= !off(if observed.links.contains_key(&bridge) { bridge } else { uplink });
+        persistent.no_ipv6 = off(if observed.links.contains_key(&bridge) { bridge } else { uplink });
+        persistent.accept_ra &= !persistent.no_ipv6;
+        // The kernel lists IPv6 addresses with the newest first.
+        let (v4, mut v6): (Vec<_>, Vec<_>) =
+            persistent.addresses.drain(..).partition(|address| address.address.is_ipv4());
+        v6.reverse();
+        persistent.addresses.extend(v4.into_iter().chain(v6));
         if !persistent.dhcp.v4 && !persistent.dhcp.v6 {
             persistent.dns = dns;
         }
@@ -308,6 +318,12 @@ impl Persistent {
         self.dns.servers.iter().filter(move |server| Family::of(**server) == family)
     }
 
+    /// Phrases for routes whose next hop is of the other family, for formats without them.
+    fn unsaid_mixed(&self) -> impl Iterator<Item = String> + '_ {
+        let mixed = self.routes.iter().filter(|route| route.is_mixed());
+        mixed.map(|route| format!("route to {}: its next hop is of the other address family", route.dst))
+    }
+
     /// Phrases for permanent neighbour entries, for formats without them.
     fn unsaid_neighbours(&self) -> impl Iterator<Item = String> + '_ {
         self.neighbours.iter().map(|neighbour| format!("neighbour {}", neighbour.address))
@@ -345,6 +361,11 @@ enum Special {
 }
 
 impl Route {
+    /// Whether the next hop is of the other address family (RFC 5549).
+    fn is_mixed(&self) -> bool {
+        self.gateway.is_some_and(|gateway| Family::of(gateway) != self.dst.family())
+    }
+
     /// The destination; `default` for everything.
     fn to(&self) -> String {
         if self.dst.prefix_len() == 0 { "default".to_owned() } else { self.dst.to_string() }

@@ -7,15 +7,7 @@ pub fn render(p: &Persistent) -> Vec<File> {
     let said = [Special::Label, Special::Deprecated];
     let mut unsaid: Vec<String> = p.addresses.iter().flat_map(|address| address.unsaid(&said)).collect();
     unsaid.extend(p.unsaid_neighbours());
-    let mixed = |route: &&Route| {
-        route.gateway.is_some_and(|gateway| gateway.is_ipv4() != route.dst.address().is_ipv4())
-    };
-    unsaid.extend(
-        p.routes
-            .iter()
-            .filter(mixed)
-            .map(|route| format!("route to {}: its next hop of the other address family", route.dst)),
-    );
+    unsaid.extend(p.unsaid_mixed());
     let mut text = p.heading(&unsaid);
     text += "network:\n  version: 2\n";
     let mtu = p.mtu.map(|mtu| format!("      mtu: {mtu}\n")).unwrap_or_default();
@@ -36,6 +28,13 @@ pub fn render(p: &Persistent) -> Vec<File> {
         "      dhcp4: {}\n      dhcp6: {}\n      accept-ra: {}\n",
         p.dhcp.v4, p.dhcp.v6, p.accept_ra
     );
+    if p.no_ipv6 {
+        text += "      link-local: []\n";
+    }
+    if p.dhcp.v4 {
+        // By MAC address, which the bridge has from the uplink: the lease stays the same.
+        text += "      dhcp-identifier: mac\n";
+    }
     if let Some(metric) = p.dhcp_metric {
         text += &format!("      dhcp4-overrides: {{route-metric: {metric}}}\n");
     }
@@ -49,10 +48,10 @@ pub fn render(p: &Persistent) -> Vec<File> {
         let colon = if options.is_empty() { String::new() } else { format!(": {{{}}}", options.join(", ")) };
         text += &format!("        - \"{}\"{colon}\n", address.text());
     }
-    if !p.routes.iter().all(|route| mixed(&route)) {
+    if p.routes.iter().any(|route| !route.is_mixed()) {
         text += "      routes:\n";
     }
-    for route in p.routes.iter().filter(|route| !mixed(route)) {
+    for route in p.routes.iter().filter(|route| !route.is_mixed()) {
         text += &self::route(route);
     }
     text += &nameservers(p);

@@ -67,8 +67,9 @@ fn network(p: &Persistent) -> String {
         PerFamily { v4: false, v6: false } => "no",
     };
     text += &format!(
-        "[Network]\nDHCP={dhcp}\nIPv6AcceptRA={}\nLinkLocalAddressing=ipv6\nConfigureWithoutCarrier=yes\n",
-        yes(p.accept_ra)
+        "[Network]\nDHCP={dhcp}\nIPv6AcceptRA={}\nLinkLocalAddressing={}\nConfigureWithoutCarrier=yes\n",
+        yes(p.accept_ra),
+        if p.no_ipv6 { "no" } else { "ipv6" }
     );
     for server in &p.dns.servers {
         text += &format!("DNS={server}\n");

@@ -29,6 +29,7 @@ fn port(p: &Persistent) -> String {
 fn bridge(p: &Persistent) -> String {
     let mut unsaid: Vec<String> = p.addresses.iter().flat_map(|address| address.unsaid(&[])).collect();
     unsaid.extend(p.unsaid_neighbours());
+    unsaid.extend(p.unsaid_mixed());
     let mut text = p.heading(&unsaid);
     if !p.is_plain {
         text += &format!(
@@ -57,6 +58,7 @@ fn section(p: &Persistent, family: Family) -> String {
         Family::V6 if p.accept_ra => "auto",
         Family::V6 if p.dhcp.v6 => "dhcp",
         _ if !addresses.is_empty() => "manual",
+        Family::V6 if p.no_ipv6 => "disabled",
         Family::V4 => "disabled",
         Family::V6 => "link-local",
     };
@@ -65,7 +67,7 @@ fn section(p: &Persistent, family: Family) -> String {
     for (index, address) in addresses.iter().enumerate() {
         text += &format!("address{}={}\n", index + 1, address.text());
     }
-    for (index, route) in p.routes_of(family).enumerate() {
+    for (index, route) in p.routes_of(family).filter(|route| !route.is_mixed()).enumerate() {
         text += &self::route(index + 1, route);
     }
     if let Some(metric) = p.dhcp_metric.filter(|_| family == Family::V4) {
