@@ -8,7 +8,7 @@ use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
 use crate::masquerade;
 use crate::pod;
-use crate::spec::{CniError, Dns, EnvArgs, Request};
+use crate::spec::{CniError, Code, Dns, EnvArgs, Request};
 
 const DEFAULT_BRIDGE: LinkName = LinkName::new_static("cni0");
 
@@ -82,6 +82,10 @@ impl BridgeConfig {
         };
         if let Some(vlan) = bridge.vlan.untagged.filter(|_| bridge.is_gateway && has_addresses) {
             bridge.vlan_gateway = Some(vlan::gateway_name(bridge.bridge, vlan)?);
+        }
+        if bridge.conflicts.is_some() && bridge.vlan.untagged.is_some() {
+            let msg = "addressConflictDetection asks without a VLAN tag; take it out, or vlan";
+            return Err(CniError::new(Code::UnsupportedField, msg));
         }
         if bridge.disable_interface && has_addresses {
             return Err(CniError::failed("cannot use IPAM when DisableContainerInterface flag is set"));

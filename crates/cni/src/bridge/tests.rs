@@ -115,6 +115,8 @@ fn conflict_detection_is_asked_for_by_true_or_by_how() {
     let slow = detection(slow).unwrap().conflicts.unwrap();
     assert_eq!((slow.pace.probes, slow.pace.interval.as_millis()), (1, 2000));
     assert_eq!(slow.retry_after.as_secs(), 1);
+    let error = load(r#", "addressConflictDetection": true, "vlan": 5"#, "").unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedField);
     for (value, expected) in [
         (r#""yes""#, "addressConflictDetection: \"yes\" is not an object"),
         (r#"{"probes": 0}"#, "addressConflictDetection.probes: 0 is not between 1 and 10"),

@@ -99,7 +99,7 @@ pub const DIFFERENCES: &[Difference] = &[
     on_demand("`gateway` of the other family", &[("said.exit of ADD", "0", "1"), ANYTHING]),
     on_demand("numbers that no route has", &[("said.exit of ADD", "0", "1"), ANYTHING]),
     on_demand("half a Unicode character in JSON", &[("said.stdout.code", "7", "6")]),
-    everywhere("announcement of IPv6 addresses", &[("pod*.sysctl.ipv6/conf/eth0/ndisc_notify", "0", "1")]),
+    everywhere("announcements of a bridge's pods", &[("pod*.sysctl.ipv6/conf/eth0/ndisc_notify", "0", "1")]),
     everywhere("IPv6 gateway on the bridge", &[("host.sysctl.ipv6/conf/cni0/accept_dad", "1", "0")]),
     everywhere(
         "IPv6 addresses",

@@ -191,8 +191,8 @@ impl Persistent {
             persistent.accept_ra |=
                 observed.routes.iter().any(|route| route.uses(source) && route.protocol == value::RTPROT_RA);
         }
-        let off = |link| observed.sysctl(link, Sysctl::DISABLE_IPV6) == Some("1");
-        persistent.no_ipv6 = off(if observed.links.contains_key(&bridge) { bridge } else { uplink });
+        let now = if observed.links.contains_key(&bridge) { bridge } else { uplink };
+        persistent.no_ipv6 = observed.sysctl(now, Sysctl::DISABLE_IPV6) == Some("1");
         persistent.accept_ra &= !persistent.no_ipv6;
         // The kernel lists IPv6 addresses with the newest first.
         let (v4, mut v6): (Vec<_>, Vec<_>) =

@@ -60,7 +60,7 @@ pub fn render(p: &Persistent) -> Vec<File> {
 }
 
 fn route(route: &Route) -> String {
-    let mut text = format!("        - to: \"{}\"\n", route.to_in_full());
+    let mut text = format!("        - to: \"{}\"\n", route.destination());
     let mut line = |key: &str, value: Option<String>| {
         text += &value.map(|value| format!("          {key}: {value}\n")).unwrap_or_default();
     };
@@ -78,7 +78,7 @@ fn route(route: &Route) -> String {
 
 impl Route {
     /// `default` is a word for both families, so a route without a next hop says which.
-    fn to_in_full(&self) -> String {
+    fn destination(&self) -> String {
         if self.gateway.is_some() { self.to() } else { self.dst.to_string() }
     }
 }

@@ -131,7 +131,7 @@ fn resolv_conf(text: &str) -> Dns {
                 dns.servers.extend(server.filter(|server| !dns.servers.contains(server)));
             }
             Some("search" | "domain") => {
-                dns.search = words.filter(|word| is_domain(word)).map(Into::into).collect()
+                dns.search = words.filter(|word| is_domain(word)).map(Into::into).collect();
             }
             _ => {}
         }
