@@ -20,10 +20,15 @@ struct Run {
 }
 
 /// All that run there.
-const RUNS: [Run; 3] = [
+const RUNS: &[Run] = &[
     Run { suite: "hopwise-kernel: rtnetlink", skipped: &["scale::"] },
+    Run { suite: "hopwise-kernel: l2", skipped: &[] },
     Run { suite: "hopwise-kernel: nft_traffic", skipped: &[] },
     Run { suite: "hopwise-cni: attach", skipped: &[] },
+    Run { suite: "hopwise-cni: vlan", skipped: &[] },
+    Run { suite: "hopwise-cni: shaping", skipped: &[] },
+    Run { suite: "hopwise-cni: portmap", skipped: &[] },
+    Run { suite: "hopwise-cni: lan", skipped: &[] },
 ];
 
 /// How long the guest may take for all of it. On a busy machine it is slow: nothing else is meant by it.
@@ -94,7 +99,7 @@ pub fn tests(binaries: &BTreeMap<String, Vec<TestBinary>>, beside: &Beside<'_>) 
         }
     };
     let (mut jobs, mut suites) = (Vec::new(), Vec::new());
-    for run in &RUNS {
+    for run in RUNS {
         let name = format!("Debian kernel, {}", run.suite);
         match job(run, binaries, beside) {
             Some(job) => {
@@ -122,20 +127,22 @@ pub fn tests(binaries: &BTreeMap<String, Vec<TestBinary>>, beside: &Beside<'_>) 
         }
     };
     for ((name, run), (heard, code)) in suites.into_iter().zip(heard.into_iter().zip(codes)) {
-        let mut totals = heard.totals;
-        let mut remark = format!("on Linux {}", guest.version());
-        if !run.skipped.is_empty() {
-            remark += &format!(", without {}", run.skipped.join(", "));
-        }
-        if code != 0 && totals.failed == 0 {
-            totals.failed = 1;
-            remark = format!("ended with exit code {code} and no failed test");
-        }
         let until = heard.until.unwrap_or(since);
+        let (totals, remark) = verdict(run, heard.totals, code, &guest.version());
         report.outcomes.push(Outcome { name, totals, remark: Some(remark), elapsed: until - since });
         since = until;
     }
     report
+}
+
+/// What the counts and the exit code of a test binary come to. A binary that ends badly has failed, whatever it has counted.
+fn verdict(run: &Run, mut totals: Totals, code: i32, version: &str) -> (Totals, String) {
+    if code != 0 && totals.failed == 0 {
+        totals.failed = 1;
+        return (totals, format!("ended with exit code {code} and no failed test"));
+    }
+    let without = if run.skipped.is_empty() { "" } else { ", without " };
+    (totals, format!("on Linux {version}{without}{}", run.skipped.join(", ")))
 }
 
 fn features() -> Job {
@@ -151,4 +158,33 @@ fn job(run: &Run, binaries: &BTreeMap<String, Vec<TestBinary>>, beside: &Beside<
     let mut job = Job::of(&command).ok()?;
     job.environment.retain(|(name, _)| VARIABLES.contains(&name.as_str()));
     Some(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools;
+
+    #[test]
+    fn what_ends_badly_has_failed() {
+        let run = Run { suite: "a: b", skipped: &["scale::"] };
+        let counted = |passed, failed| Totals { passed, failed, ignored: 0 };
+        let of = |totals, code| verdict(&run, totals, code, "6.1");
+        assert_eq!(of(counted(3, 0), 0), (counted(3, 0), "on Linux 6.1, without scale::".to_owned()));
+        assert_eq!(of(counted(3, 1), 101), (counted(3, 1), "on Linux 6.1, without scale::".to_owned()));
+        let killed = "ended with exit code 137 and no failed test".to_owned();
+        assert_eq!(of(counted(3, 0), 137), (counted(3, 1), killed));
+    }
+
+    #[test]
+    fn every_suite_that_runs_there_exists() {
+        for run in RUNS {
+            let (package, name) = run.suite.split_once(": ").unwrap();
+            let package = package.strip_prefix("hopwise-").unwrap();
+            let tests = tools::workspace().join("crates").join(package).join("tests");
+            let exists =
+                tests.join(name).join("main.rs").is_file() || tests.join(name).with_extension("rs").is_file();
+            assert!(exists, "{}: no {name} in {}", run.suite, tests.display());
+        }
+    }
 }
