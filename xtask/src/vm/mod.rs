@@ -25,16 +25,18 @@ use debian::Kernel;
 pub use jobs::Job;
 
 /// Programs that the guest gets if this machine has them, each with its libraries. Everything else is busybox's.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 10] = [
     "arping",
     "bridge",
     "conntrack",
     "ip",
     "nft",
+    "nsenter",
     "ping",
     // Busybox's own shell takes busybox's `ip`, wherever it stands in the search path.
     "sh",
     "tc",
+    "unshare",
 ];
 
 /// How the names of iptables' programs start, all of which it gets too: `iptables-nft-restore` and so on.
