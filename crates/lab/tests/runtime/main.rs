@@ -194,7 +194,8 @@ fn a_killed_agent_makes_the_network_not_ready(cluster: &mut Cluster, asks: Asks)
     }
     cluster.start_agent(1);
     cluster.runtime(1).wait_network(cluster.node(1), true, "");
-    cluster.cnitool(1, "status", "hopwise").unwrap();
+    // The agent tells by HTTP first.
+    eventually_within(PATIENCE, "STATUS", || cluster.cnitool(1, "status", "hopwise").map(drop));
 }
 
 fn restarting_the_runtime_changes_nothing(cluster: &mut Cluster, pods: &[Pod; 2]) {
