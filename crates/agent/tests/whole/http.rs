@@ -56,7 +56,7 @@ fn readiness_is_told_by_locks_and_ends_with_the_agent() {
     // With neither an inventory nor a saved view there is nothing to be ready with.
     let inventory = std::fs::read_to_string(cluster.dir().join("inventory.yaml")).unwrap();
     std::fs::remove_file(cluster.dir().join("inventory.yaml")).unwrap();
-    std::fs::remove_file(cluster.dir().join("node1/state/view")).unwrap();
+    std::fs::remove_dir_all(cluster.dir().join("node1/state")).unwrap();
     cluster.node_mut(1).start();
     becomes(Readiness::NotReady);
     cluster.write_inventory(&inventory);
