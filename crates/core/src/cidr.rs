@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(error.to_string(), "10.244.1.7/24 has host bits set; did you mean 10.244.1.0/24?");
         assert!("10.244.1.0".parse::<Cidr>().is_err());
         assert!("10.244.1.0/33".parse::<Cidr>().is_err());
+        assert!("010.244.1.0/24".parse::<Cidr>().is_err(), "octal to some, decimal to others");
     }
 
     #[test]

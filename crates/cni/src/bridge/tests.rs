@@ -46,6 +46,10 @@ fn the_mac_address_comes_from_the_most_special_place() {
     assert_eq!(mac(all, "MAC=02:00:00:00:00:01"), "02:00:00:00:00:03");
     assert_eq!(mac(r#", "args": {"cni": {"mac": "0200.0000.0002"}}"#, ""), "02:00:00:00:00:02");
     assert_eq!(mac("", "MAC=02:00:00:00:00:01"), "02:00:00:00:00:01");
+    assert_eq!(mac("", "MAC=020000000001"), "02:00:00:00:00:01");
+    for wrong in ["02-00:00-00-00-01", "0200.00-00.0001", "02-0000-00-0001", "2-0-0-0-0-1"] {
+        assert!(load("", &format!("MAC={wrong}")).is_err(), "{wrong}");
+    }
     let error = load(r#", "runtimeConfig": {"mac": "x"}"#, "").unwrap_err();
     assert!(error.to_string().contains("runtimeConfig.mac: \"x\" is not a MAC address"), "{error}");
 }
@@ -66,6 +70,8 @@ fn contradictions_and_what_can_not_be_done_are_refused() {
             "\"bridge-name.1000\", which is longer than 15 characters",
         ),
         (r#", "mtu": "big""#, Code::Internal, "mtu: \"big\" is not a whole number"),
+        (r#", "mtu": 5000000000"#, Code::Internal, "mtu: more than any link has"),
+        (r#", "bridge": """#, Code::Internal, "bridge: \"\" is not a link name"),
         (r#", "bridge": "a/b""#, Code::Internal, "bridge: \"a/b\" is not a link name"),
     ];
     for (keys, code, expected) in cases {

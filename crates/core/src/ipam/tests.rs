@@ -127,6 +127,28 @@ proptest! {
     }
 
     #[test]
+    fn capacity_is_what_can_be_allocated(ranges in prop::collection::vec(any_range(), 1..4)) {
+        if let Ok(set) = RangeSet::new(ranges) {
+            prop_assert_eq!(set.candidates(None).count() as u128, set.capacity());
+            for (address, range) in set.candidates(None) {
+                prop_assert!(range.contains(address) && address != range.gateway());
+                prop_assert_eq!(set.range_for(address), Some(range));
+            }
+        }
+    }
+
+    #[test]
+    fn overlap_is_an_address_in_both(one in any_range(), two in any_range()) {
+        let addresses = |range: &Range| {
+            let family = range.family();
+            (number(range.first())..=number(range.last())).map(move |n| address(family, n)).collect::<BTreeSet<_>>()
+        };
+        let shared = addresses(&one).intersection(&addresses(&two)).next().is_some();
+        prop_assert_eq!((one.overlaps(&two), two.overlaps(&one)), (shared, shared));
+        prop_assert!(addresses(&one).iter().all(|address| one.contains(*address)));
+    }
+
+    #[test]
     fn ranges_never_panic(
         six in any::<bool>(), len in 0_u8..=128, base in any::<u128>(),
         first in any::<Option<IpAddr>>(), last in any::<Option<IpAddr>>(), gateway in any::<Option<IpAddr>>(),

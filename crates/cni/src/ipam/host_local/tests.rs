@@ -251,6 +251,8 @@ fn wrong_configurations_are_named() {
         ("[[]]", "invalid range set 0: empty range set"),
         (r#"[[{"gateway": "10.0.0.1"}]]"#, "ipam.ranges[0][0].subnet: missing"),
         (r#"[[{"subnet": "10.0.0.7/24"}]]"#, "ipam.ranges[0][0].subnet: 10.0.0.7/24 has host bits set"),
+        (r#"[[{"subnet": "::ffff:10.0.0.0/120"}]]"#, "is an IPv4 network written as IPv6"),
+        (r#"[[{"subnet": "010.0.0.0/24"}]]"#, "ipam.ranges[0][0].subnet"),
         (r#"[[{"subnet": "10.0.0.0/31"}]]"#, "invalid range set 0: network 10.0.0.0/31 is too small"),
         (r#"[[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.0.0/16"}]]"#, "range set 0 overlaps with 1"),
         (r#"[[{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64"}]]"#, "mixed address families"),
