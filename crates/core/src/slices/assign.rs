@@ -1,4 +1,4 @@
-//! [`assign`]: who gets which addresses.
+//! [`assign()`]: who gets which addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Address slices: which addresses of a LAN each node may give to its pods, where pods are hosts of that LAN.
 //!
 //! Nobody routes there: a pod's address is one of the LAN's own subnet, so nodes must not give out the same ones, nor
-//! those of routers, printers and DHCP pools. [`assign`] cuts what is free into disjoint slices, and changes as little as
+//! those of routers, printers and DHCP pools. [`assign()`] cuts what is free into disjoint slices, and changes as little as
 //! it can when nodes come, go and come back: what it said before is an input.
 
 mod assign;
