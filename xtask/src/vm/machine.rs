@@ -43,10 +43,17 @@ fn qemu(kernel: &Kernel, archive: &Path, console: &Path, limit: Duration) -> Com
 
 /// Runs the machine to its end, with each line that its jobs print given to `on_line`, without its end of line.
 ///
+/// The result is what the kernel said last: QEMU ends well after a panic too.
+///
 /// # Errors
 ///
-/// When it can't be started, ends by itself or does not end in time; with the kernel's last messages.
-pub fn run(kernel: &Kernel, archive: &Path, limit: Duration, mut on_line: impl FnMut(&[u8])) -> Result<()> {
+/// When it can't be started or does not end in time.
+pub fn run(
+    kernel: &Kernel,
+    archive: &Path,
+    limit: Duration,
+    mut on_line: impl FnMut(&[u8]),
+) -> Result<String> {
     let console = archive.with_extension("console");
     let mut machine = qemu(kernel, archive, &console, limit).spawn().context("can't run QEMU")?;
     let stdout = machine.stdout.take().context("QEMU without standard output")?;
@@ -54,16 +61,15 @@ pub fn run(kernel: &Kernel, archive: &Path, limit: Duration, mut on_line: impl F
         on_line(&line?);
     }
     let status = machine.wait()?;
-    if status.success() {
-        return Ok(());
-    }
     let text = std::fs::read(&console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
-    let what = match status.code() {
-        Some(TIMED_OUT) => format!("the guest did not end within {} s", limit.as_secs()),
-        _ => format!("QEMU ended with {status}"),
-    };
-    bail!("{what}; the guest's kernel said last:\n{last}")
+    match status.code() {
+        Some(0) => Ok(last),
+        Some(TIMED_OUT) => {
+            bail!("the guest did not end within {} s; its kernel said last:\n{last}", limit.as_secs())
+        }
+        _ => bail!("QEMU ended with {status}; the guest's kernel said last:\n{last}"),
+    }
 }

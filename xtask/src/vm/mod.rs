@@ -96,9 +96,12 @@ impl Guest {
             })
         });
         let _ = fs::remove_dir_all(&folder);
-        outcome?;
+        let console = outcome?;
         match jobs.get(codes.len()) {
-            Some(job) => bail!("the guest ended while it ran {}", job.words.join(" ")),
+            Some(job) => {
+                let command = job.words.join(" ");
+                bail!("the guest ended while it ran {command}; its kernel said last:\n{console}")
+            }
             None => Ok(codes),
         }
     }
