@@ -26,9 +26,6 @@ const RUNS: &[Run] = &[
     Run { suite: "hopwise-kernel: nft_traffic", skipped: &[] },
     Run { suite: "hopwise-cni: attach", skipped: &[] },
     Run { suite: "hopwise-cni: vlan", skipped: &[] },
-    Run { suite: "hopwise-cni: shaping", skipped: &[] },
-    Run { suite: "hopwise-cni: portmap", skipped: &[] },
-    Run { suite: "hopwise-cni: lan", skipped: &[] },
 ];
 
 /// How long the guest may take for all of it. On a busy machine it is slow: nothing else is meant by it.
