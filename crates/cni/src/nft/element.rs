@@ -1,8 +1,7 @@
 //! Elements of sets and maps.
 
 use hopwise_kernel::netlink::{Attributes, MessageWriter};
-
-use super::abi::{self, data, elem};
+use hopwise_kernel::nft::abi::{self, data, elem};
 
 /// What a map has for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 //!
 //! Sources: `linux/netfilter/nf_tables.h`, `net/netfilter/{nfnetlink,nf_tables_api}.c` of Linux 6.18.
 
-mod abi;
 mod element;
 mod read;
 mod rule;

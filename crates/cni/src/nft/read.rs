@@ -1,8 +1,8 @@
 //! Reading: single elements and chains by name, and whole sets and chains where names don't lead to what is looked for.
 
 use hopwise_kernel::netlink::{Attributes, Batch, Message, MessageWriter, NetlinkError, Socket};
+use hopwise_kernel::nft::abi::{self, chain, data, elem, expr, msg, rule};
 
-use super::abi::{self, chain, data, elem, expr, msg, rule};
 use super::{Element, Table, element};
 
 fn request(batch: &mut Batch, table: Table, kind: u16) -> MessageWriter<'_> {

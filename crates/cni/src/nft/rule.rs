@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use hopwise_core::cidr::Cidr;
 use hopwise_core::family::Family;
 use hopwise_kernel::netlink::MessageWriter;
+use hopwise_kernel::nft::abi::{self, data, expr};
 
-use super::abi::{self, data, expr};
 use super::element::GOTO;
 
 /// `NFT_REG_1`: four registers of four bytes; `NFT_REG32_00` (8) is its first.

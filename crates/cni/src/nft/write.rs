@@ -1,8 +1,8 @@
 //! Writing a transaction.
 
 use hopwise_kernel::netlink::{Batch, MessageWriter, NetlinkError, Socket};
+use hopwise_kernel::nft::abi::{self, chain, elem, msg, rule, set};
 
-use super::abi::{self, chain, elem, msg, rule, set};
 use super::{Element, Rule, Table};
 
 /// A set or map.

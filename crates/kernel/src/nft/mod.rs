@@ -12,7 +12,7 @@
 //!
 //! Sources: `linux/netfilter/nf_tables.h`, `net/netfilter/{nfnetlink,nf_tables_api}.c` of Linux 6.18.
 
-mod abi;
+pub mod abi;
 mod elements;
 mod event;
 mod expr;
