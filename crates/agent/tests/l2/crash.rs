@@ -36,7 +36,7 @@ fn attaching_that_was_killed_is_undone_by_the_next_command() {
             let killed = lan.in_node(|| killed_at(*n, |points| lan.attach_stepwise(points).unwrap()));
             if killed {
                 lan.in_node(|| drop(Uplink::open(lan.state()).unwrap()));
-                assert_eq!(lan.shown(), before, "killed at point {n}");
+                lan.assert_shown(&before, &format!("killed at point {n}"));
                 assert!(!lan.state().join("l2.json").exists(), "killed at point {n}");
             }
             killed
@@ -45,7 +45,7 @@ fn attaching_that_was_killed_is_undone_by_the_next_command() {
     assert!(killed > 20, "so many steps there are: {killed}");
     lan.assert_reachable();
     lan.detach();
-    assert_eq!(lan.shown(), before);
+    lan.assert_shown(&before, "in the end");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn detaching_that_was_killed_is_finished_by_the_next_command() {
             })
         });
         lan.in_node(|| drop(Uplink::open(lan.state()).unwrap()));
-        assert_eq!(lan.shown(), before, "killed at point {n}");
+        lan.assert_shown(&before, &format!("killed at point {n}"));
         assert!(!lan.state().join("l2.json").exists(), "killed at point {n}");
         if !killed {
             break;
@@ -88,7 +88,7 @@ fn the_undoing_itself_can_be_killed() {
         let killed = lan
             .in_node(|| killed_at(n, |points| drop(Uplink::recover_stepwise(lan.state(), points).unwrap())));
         lan.in_node(|| drop(Uplink::open(lan.state()).unwrap()));
-        assert_eq!(lan.shown(), before, "killed at point {n}");
+        lan.assert_shown(&before, &format!("killed at point {n}"));
         if !killed {
             assert!(n > 3, "so many steps there are: {n}");
             return;

@@ -103,7 +103,7 @@ fn the_setting_attaches_and_what_a_dhcp_client_puts_back_is_moved() {
     ip(&lan.node, "address change 192.168.7.5/24 dev cni0 valid_lft forever preferred_lft forever");
     lan.detach();
     ip(&lan.node, "route del default proto dhcp");
-    assert_eq!(lan.shown(), before);
+    lan.assert_shown(&before, "in the end");
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn there_and_back(lan: &Lan, name: &str, peer: &str) {
     assert_eq!(attached.answered, options.verify);
     ping(&lan.node, peer);
     lan.detach();
-    assert_eq!(lan.shown(), before);
+    lan.assert_shown(&before, "in the end");
     ping(&lan.node, peer);
 }
 

@@ -71,6 +71,15 @@ impl Lan {
                 ip(namespace, &format!("address add {address} dev {link}"));
             }
         }
+        // The kernel makes an IPv6 address usable from a work queue.
+        for (namespace, link, n) in
+            [(&lan.router, "eth0", 1), (&lan.host, "eth0", 20), (&lan.node, "eth1", 5)]
+        {
+            for address in [format!("fd07::{n}"), format!("fe80::{n}")] {
+                let local = format!("local {address} dev {link} ");
+                until(&local, || ip(namespace, "-6 route show table local").contains(&local));
+            }
+        }
         ip(&lan.router, "address add 203.0.113.1/32 dev lo");
         ip(&lan.router, "address add 2001:db8:ffff::1/128 dev lo nodad");
         sysctl(&lan.router, "ipv4/ip_forward", "1");
@@ -139,6 +148,16 @@ impl Lan {
             shown += &format!("# {args}\n{}\n", lines.join("\n"));
         }
         shown
+    }
+
+    /// Whether all is as it was. The kernel makes an IPv6 address usable from a work queue, in its own time.
+    #[track_caller]
+    pub fn assert_shown(&self, before: &str, when: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.shown() != before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(self.shown(), before, "{when}");
     }
 
     /// Whether the node and the host, and the node and the world, reach each other.

@@ -54,7 +54,7 @@ impl L2 {
     /// with the first of its steps; with `one_by_one` every step is a datagram of its own, which is for tests that stop in
     /// between.
     ///
-    /// What is gone already needs no deleting. Whatever else the kernel refuses is returned; all other steps are done.
+    /// What is there already needs no adding, what is gone no deleting. Whatever else the kernel refuses is returned; all other steps are done.
     pub fn apply(
         &mut self,
         steps: &[Step],
@@ -125,6 +125,8 @@ fn missed(error: &std::io::Error) -> bool {
 
 fn done_already(step: &Step, errno: i32) -> bool {
     match step {
+        // A router's advertisement made it meanwhile, or somebody else just the same one.
+        Step::AddAddress(..) | Step::AddRoute(..) => errno == libc::EEXIST,
         Step::DeleteAddress(..) => errno == libc::EADDRNOTAVAIL,
         Step::DeleteRoute(_) => errno == libc::ESRCH,
         Step::DeleteNeighbour(..) => errno == libc::ENOENT,

@@ -4,7 +4,7 @@ use hopwise_core::l2::value::Observed;
 use hopwise_core::l2::{attach, detach, heal};
 use hopwise_kernel::l2::L2;
 
-use crate::support::{BRIDGE, UPLINK, WANTED, ip, on_a_lan, shown, until};
+use crate::support::{BRIDGE, UPLINK, WANTED, assert_becomes, ip, on_a_lan, shown, until, until_usable};
 
 pub fn do_all(l2: &mut L2, steps: &[hopwise_core::l2::step::Step]) {
     let errors = l2.apply(steps, false, &mut |_| {}).unwrap();
@@ -64,6 +64,7 @@ pub fn observe(l2: &mut L2) -> Observed {
 fn everything_goes_to_a_new_bridge_and_comes_back() {
     on_a_lan(|| {
         furnish();
+        until_usable();
         let before = shown();
         let mut l2 = L2::open().unwrap();
         let observed = observe(&mut l2);
@@ -85,7 +86,7 @@ fn everything_goes_to_a_new_bridge_and_comes_back() {
         assert_eq!((healing.findings, healing.steps), (vec![], vec![]));
 
         do_all(&mut l2, &detach::plan(&attached, &plan.record));
-        assert_eq!(shown(), before);
+        assert_becomes(&before, shown);
         let again = observe(&mut l2);
         assert_eq!(detach::plan(&again, &plan.record), vec![]);
     });
@@ -98,12 +99,14 @@ fn a_bridge_that_was_there_is_what_it_was_afterwards() {
         ip("route add default via 192.168.7.1");
         ip("link add cni0 address 02:00:00:00:00:77 mtu 1450 type bridge");
         ip("link add pod0 type veth peer name pod1");
-        ip("link set pod0 master cni0 up");
+        ip("link set pod0 master cni0 addrgenmode none up");
         ip("link set cni0 addrgenmode none");
         ip("link set cni0 up");
         ip("link set pod1 addrgenmode none up");
         // IPv6 gets ready when the carrier has come, in the kernel's own time.
-        until(|| ip("-6 route show table local").contains("ff00::/8 dev cni0"));
+        for link in ["cni0", "pod0", "pod1"] {
+            until(|| ip("-6 route show table local").contains(&format!("ff00::/8 dev {link}")));
+        }
         ip("address add 10.244.1.1/24 dev cni0");
         std::fs::write("/proc/sys/net/ipv4/conf/cni0/rp_filter", "2").unwrap();
         // Carriers come by themselves, in their own time.
@@ -116,7 +119,7 @@ fn a_bridge_that_was_there_is_what_it_was_afterwards() {
         assert_eq!(attached.links[&BRIDGE].mtu, 1500);
         assert!(detach::check(&attached, WANTED).is_err(), "a pod is on it");
         do_all(&mut l2, &detach::plan(&attached, &plan.record));
-        assert_eq!(settled(), before);
+        assert_becomes(&before, settled);
         let rp_filter = std::fs::read_to_string("/proc/sys/net/ipv4/conf/cni0/rp_filter").unwrap();
         assert_eq!(rp_filter, "2\n");
     });

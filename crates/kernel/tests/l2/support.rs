@@ -36,7 +36,7 @@ pub fn on_a_lan_with(test: impl FnOnce(&Namespace) + Send) {
         std::fs::write("/proc/sys/net/ipv6/conf/eth1/accept_dad", "0").unwrap();
         std::fs::write("/proc/sys/net/ipv6/conf/eth1/accept_ra", "0").unwrap();
         ip("link set eth1 up");
-        until(|| ip("-6 address show dev eth1 scope link -tentative").contains("fe80::"));
+        until(|| ip("-6 route show table local").contains("local fe80::ff:fe00:5 dev eth1 "));
         test(&lan);
     });
 }
@@ -89,6 +89,29 @@ fn without_times(line: &str) -> String {
         }
     }
     words.join(" ")
+}
+
+/// Waits until all IPv6 addresses of the uplink can be used: the kernel sees to that from a work queue.
+pub fn until_usable() {
+    until(|| {
+        let routes = ip("-6 route show table local");
+        let addresses = ip("-6 -o address show dev eth1");
+        let usable = |line: &str| {
+            let address = line.split_whitespace().nth(3).and_then(|prefix| prefix.split('/').next());
+            address.is_some_and(|address| routes.contains(&format!("local {address} dev eth1 ")))
+        };
+        addresses.lines().all(usable)
+    });
+}
+
+/// Whether all becomes what it was, in the kernel's own time.
+#[track_caller]
+pub fn assert_becomes(before: &str, mut now: impl FnMut() -> String) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while now() != before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(now(), before);
 }
 
 /// Waits for something that the kernel does in its own time.
