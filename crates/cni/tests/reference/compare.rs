@@ -11,7 +11,7 @@ use super::place::{Call, Place, Side};
 use super::snapshot::{Snapshot, take};
 
 /// How long the kernel may take until its state is what it is to be. It takes some milliseconds.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// How many differences of one step are told.
 const MAX_LINES: usize = 20;
