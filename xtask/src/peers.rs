@@ -9,7 +9,8 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{debian, tools};
+use crate::debian::{self, Dependencies};
+use crate::tools;
 
 /// A Go module below `peers/`, all of whose tools are built.
 struct Module {
@@ -33,6 +34,9 @@ const MODULES: [Module; 3] = [
     },
     Module { name: "crictl", variable: "HOPWISE_CRICTL", tags: "", cgo: false },
 ];
+
+/// Debian's own readers of network configuration, which `hopwise l2 persist` writes for.
+const CONFIGURATION_READERS: [&str; 4] = ["ifupdown", "netplan.io", "network-manager", "systemd"];
 
 /// Where the peers are, and which could not be had.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +67,11 @@ pub fn prepare() -> Peers {
     for module in &MODULES {
         peers.note(module.name, module.variable, built(module));
     }
-    peers.note("Debian's containerd", "HOPWISE_CONTAINERD_DEBIAN", debians_containerd());
-    peers.note("debian", debian::VARIABLE, debian::extracted());
+    let older = debian::unpacked("containerd", &["containerd"], Dependencies::Left);
+    let older = older.map(|folder| folder.join("usr/bin"));
+    peers.note("Debian's containerd", "HOPWISE_CONTAINERD_DEBIAN", older);
+    let readers = debian::unpacked("readers", &CONFIGURATION_READERS, Dependencies::Taken);
+    peers.note("Debian's network configuration", "HOPWISE_DEBIAN_PEERS", readers);
     peers
 }
 
@@ -92,32 +99,6 @@ pub fn cache() -> Result<PathBuf> {
     Ok(folder.join("hopwise/peers"))
 }
 
-/// The folder with the programs of Debian's package of containerd, which is an older one. The package is unpacked, not
-/// installed: that would start it.
-fn debians_containerd() -> Result<PathBuf> {
-    let folder = cache()?.join("debian-containerd");
-    let programs = folder.join("usr/bin");
-    if programs.join("containerd").is_file() {
-        return Ok(programs);
-    }
-    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
-    fs::create_dir_all(&partial).with_context(|| format!("can't make {}", partial.display()))?;
-    let fetch =
-        || tools::run(Command::new("apt-get").current_dir(&partial).args(["-qq", "download", "containerd"]));
-    let unpack = "dpkg-deb -x containerd_*.deb . && rm containerd_*.deb";
-    let outcome = fetch()
-        .or_else(|_| tools::apt(&["update"]).and_then(|()| fetch()))
-        .and_then(|()| tools::run(Command::new("sh").current_dir(&partial).args(["-ec", unpack])))
-        .and_then(|()| {
-            fs::rename(&partial, &folder)
-                .or_else(|error| if programs.is_dir() { Ok(()) } else { Err(error) })
-                .with_context(|| format!("can't make {}", folder.display()))
-        });
-    let _ = fs::remove_dir_all(&partial);
-    outcome.context("apt-get can't download Debian's package containerd")?;
-    Ok(programs)
-}
-
 /// The folder with a module's programs, built if it isn't there.
 fn built(module: &Module) -> Result<PathBuf> {
     let source = tools::workspace().join("peers").join(module.name);
@@ -139,19 +120,12 @@ fn built(module: &Module) -> Result<PathBuf> {
     }
     let start = Instant::now();
     println!("building the peers of peers/{} with Go, once", module.name);
-    // Into a folder of another name first: one that was left half-built is never taken for a whole one.
-    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
-    fs::create_dir_all(&partial).with_context(|| format!("can't make {}", partial.display()))?;
-    let mut go = Command::new("go");
-    go.current_dir(&source).env("CGO_ENABLED", if module.cgo { "1" } else { "0" });
-    go.args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-tags", module.tags, "-o"]);
-    let outcome = tools::run(go.arg(&partial).arg("tool")).and_then(|()| {
-        fs::rename(&partial, &folder)
-            .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
-            .with_context(|| format!("can't make {}", folder.display()))
-    });
-    let _ = fs::remove_dir_all(&partial);
-    outcome?;
+    tools::make_whole(&folder, |partial| {
+        let mut go = Command::new("go");
+        go.current_dir(&source).env("CGO_ENABLED", if module.cgo { "1" } else { "0" });
+        go.args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-tags", module.tags, "-o"]);
+        tools::run(go.arg(partial).arg("tool"))
+    })?;
     println!("built the peers of peers/{} in {:.0} s", module.name, start.elapsed().as_secs_f64());
     Ok(folder)
 }

@@ -1,6 +1,7 @@
 //! Running other programs, and finding out what this machine has.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -66,7 +67,7 @@ pub fn shown(command: &Command) -> String {
 /// Whether we are root.
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// Whether `sudo` works without asking for a password.
@@ -93,6 +94,21 @@ pub fn apt(args: &[&str]) -> Result<()> {
         command.args(["-n", "apt-get"]);
     }
     run(command.env("DEBIAN_FRONTEND", "noninteractive").args(args).stdout(Stdio::null()))
+}
+
+/// Makes a folder that is there whole or not at all: under another name first, so that one that was left half-made, or that
+/// another process makes at the same time, is never taken for it.
+pub fn make_whole(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial).with_context(|| format!("can't make {}", partial.display()))?;
+    let outcome = fill(&partial).and_then(|()| {
+        fs::rename(&partial, folder)
+            .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
+            .with_context(|| format!("can't make {}", folder.display()))
+    });
+    let _ = fs::remove_dir_all(&partial);
+    outcome
 }
 
 /// Installs by apt the packages of those programs that aren't there, and says so.

@@ -24,7 +24,10 @@ const RUNS: &[Run] = &[
     Run { suite: "hopwise-kernel: rtnetlink", filter: &["--skip", "scale::"] },
     Run { suite: "hopwise-kernel: l2", filter: &[] },
     Run { suite: "hopwise-kernel: nft_traffic", filter: &[] },
-    Run { suite: "hopwise-cni: attach", filter: &[] },
+    Run {
+        suite: "hopwise-cni: attach",
+        filter: &["--skip", "kill::", "--skip", "disk::", "--skip", "concurrent::"],
+    },
     Run { suite: "hopwise-cni: vlan", filter: &[] },
 ];
 

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::debian::Dependencies;
 use crate::{peers, tools};
 
 /// The kernel that Debian's virtual machines run. It has every kind of link, which kernels made for small virtual machines
@@ -35,22 +36,18 @@ pub fn prepare() -> Result<Kernel> {
             std::env::consts::ARCH
         );
     }
-    for program in ["apt-get", "apt-cache", "dpkg"] {
-        if !tools::works(Command::new(program).arg("--version")) {
-            bail!("the guest is made from Debian's packages, and {program} is not there");
-        }
+    if !tools::works(Command::new("apt-cache").arg("--version")) {
+        bail!("the guest is made from Debian's packages, and apt is not there");
     }
-    tools::install_missing(&[("qemu-system-x86_64", "qemu-system-x86"), ("strip", "binutils")])?;
-    let (package, fetched) = match current_kernel() {
-        Ok(package) => (package, false),
-        Err(_) => {
-            update()?;
-            (current_kernel()?, true)
-        }
-    };
+    tools::install_missing(&[("qemu-system-x86_64", "qemu-system-x86")])?;
+    let package = current_kernel().or_else(|_| {
+        tools::apt(&["update"]).context("apt can't read Debian's lists of packages")?;
+        current_kernel()
+    })?;
     let folder = peers::cache()?.with_file_name("vm").join(&package);
     if !folder.is_dir() {
-        unpack_as(&folder, &package, fetched)?;
+        println!("unpacking {package} and busybox-static from Debian's archive, once");
+        tools::make_whole(&folder, |partial| unpack(partial, &package))?;
     }
     Ok(Kernel {
         image: only_file(&folder.join("boot"), "vmlinuz-")?,
@@ -71,48 +68,8 @@ fn dependency(text: &str) -> Option<String> {
     Some(line.to_owned()).filter(|name| name.starts_with("linux-image-"))
 }
 
-fn update() -> Result<()> {
-    tools::apt(&["update"]).context("apt can't read Debian's lists of packages")
-}
-
-/// Downloads and unpacks both packages, and leaves nothing half-done under the folder's name.
-fn unpack_as(folder: &Path, package: &str, updated: bool) -> Result<()> {
-    println!("unpacking {package} and busybox-static from Debian's archive, once");
-    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
-    let _ = fs::remove_dir_all(&partial);
-    fs::create_dir_all(&partial).with_context(|| format!("can't make {}", partial.display()))?;
-    let outcome = download(&partial, package)
-        .or_else(|error| {
-            if updated {
-                return Err(error);
-            }
-            // Security updates take their predecessors out of the archive: the list may name one that is gone.
-            update()?;
-            download(&partial, package)
-        })
-        .and_then(|()| unpack(&partial, package))
-        .and_then(|()| {
-            fs::rename(&partial, folder)
-                .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
-                .with_context(|| format!("can't make {}", folder.display()))
-        });
-    let _ = fs::remove_dir_all(&partial);
-    outcome
-}
-
-fn download(into: &Path, package: &str) -> Result<()> {
-    // The sandbox of apt's own user can't write into a home folder, and apt warns of it at length.
-    let mut apt = Command::new("apt-get");
-    apt.current_dir(into).args(["download", "--quiet=2", "-o", "APT::Sandbox::User=root", package]);
-    tools::run(apt.arg("busybox-static"))
-}
-
 fn unpack(folder: &Path, package: &str) -> Result<()> {
-    for name in [package, "busybox-static"] {
-        let file = only_file(folder, &format!("{name}_"))?;
-        tools::run(Command::new("dpkg").arg("--extract").arg(&file).arg(folder))?;
-        fs::remove_file(&file)?;
-    }
+    crate::debian::fetch(folder, &[package, "busybox-static"], Dependencies::Left)?;
     let modules = only_file(&folder.join("lib/modules"), "")?;
     let (all, kept) = (modules.join("all"), modules.join("kernel"));
     fs::rename(&kept, &all).with_context(|| format!("{package} has no modules"))?;
