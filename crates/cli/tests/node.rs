@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::{Node, text};
@@ -156,6 +157,57 @@ fn an_uplink_goes_to_the_bridge_and_comes_back() {
         assert_eq!(run("detach").0, 0);
         assert!(ip("address show dev eth0").contains("192.168.0.1/24"));
         assert!(!ip("link show").contains("cni0"));
+    });
+}
+
+/// What addresses and routes the node has. Routes to the same place are listed in the order of making.
+fn addresses_and_routes() -> Vec<String> {
+    let shown = [
+        "-o address show dev eth0",
+        "-o link show type bridge",
+        "-4 route show table all",
+        "-6 route show table main",
+    ];
+    let mut lines: Vec<String> =
+        shown.into_iter().flat_map(|args| ip(args).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn an_attach_that_is_killed_is_undone_and_a_detach_finished() {
+    Node::run(|node| {
+        let before = addresses_and_routes();
+        let killed = |args: &str, after: Duration| {
+            let mut command = node.command();
+            let mut child =
+                command.args(l2(node, args)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(after);
+            // SIGKILL; an error says that it had ended.
+            let _ = child.kill();
+            child.wait().unwrap()
+        };
+        let mut cut_short = 0;
+        for step in 0..40 {
+            let after = Duration::from_micros(step * 250);
+            let status = killed("attach --uplink eth0", after);
+            cut_short += usize::from(!status.success());
+            // Undoes what the dead one began, then says that nothing is attached; or detaches what it had finished.
+            let (code, said) = node.hopwise(&l2(node, "detach"));
+            let nothing = code == 1 && said.contains("nothing is attached here");
+            assert!(code == 0 || nothing, "attach killed after {after:?}, then detach: {said}");
+            // The kernel makes some IPv6 routes in its own time.
+            until(&format!("as it was: attach killed after {after:?}"), || addresses_and_routes() == before);
+
+            assert_eq!(node.hopwise(&l2(node, "attach --uplink eth0")).0, 0);
+            let status = killed("detach", after);
+            cut_short += usize::from(!status.success());
+            let (code, said) = node.hopwise(&l2(node, "detach"));
+            let nothing = code == 1 && said.contains("nothing is attached here");
+            assert!(code == 0 || nothing, "detach killed after {after:?}, then detach: {said}");
+            until(&format!("as it was: detach killed after {after:?}"), || addresses_and_routes() == before);
+        }
+        assert!(cut_short > 0, "none was killed in time");
     });
 }
 

@@ -24,6 +24,8 @@ const RUNS: &[Run] = &[
     Run { suite: "hopwise-kernel: rtnetlink", filter: &["--skip", "scale::"] },
     Run { suite: "hopwise-kernel: l2", filter: &[] },
     Run { suite: "hopwise-kernel: nft_traffic", filter: &[] },
+    // Bonds and VLAN devices as uplinks.
+    Run { suite: "hopwise-agent: l2", filter: &["kinds::"] },
     Run {
         suite: "hopwise-cni: attach",
         filter: &["--skip", "kill::", "--skip", "disk::", "--skip", "concurrent::"],

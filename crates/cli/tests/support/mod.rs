@@ -136,7 +136,8 @@ impl Node {
         state
     }
 
-    fn command(&self) -> Command {
+    /// `hopwise` as node1.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hopwise"));
         command.env("HOPWISE_NODE", "node1").stdin(Stdio::null());
         command
