@@ -2,14 +2,15 @@
 # The first process of the guest. Kernel messages have the first serial line; what is run has the second one.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox
 export HOME=/root LANG=C.UTF-8
-/busybox/mkdir -p /proc /sys /dev /tmp /run /var/run /var/lib /var/log /root /etc
+/busybox/mkdir -p /proc /sys /dev /tmp /run /var /root /etc
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
+# A tmpfs, as on a real machine. Not where something was put, such as a checkout below /tmp.
 for folder in /dev/shm /tmp /run /var; do
-    mount -t tmpfs -o mode=1777 tmpfs "$folder"
+    [ -n "$(ls -A "$folder")" ] || mount -t tmpfs -o mode=1777 tmpfs "$folder"
 done
 mkdir -p /var/lib /var/log
 ln -s /run /var/run
