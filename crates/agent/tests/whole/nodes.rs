@@ -1,5 +1,6 @@
 //! Nodes come and go, and pod CIDRs move.
 
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -42,7 +43,16 @@ fn nodes_are_added_and_removed_and_leave_nothing() {
 pub fn lost_packets(cluster: &Cluster, echoes: &[usize], during: impl FnOnce()) -> (usize, usize) {
     // A socket stays in the namespace in which it was opened. Both are there before the first packet is sent.
     let bind = |n: usize, address: &str| {
-        cluster.node(n).namespace.run(|| UdpSocket::bind(address).unwrap()).unwrap()
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match cluster.node(n).namespace.run(|| UdpSocket::bind(address)).unwrap() {
+                // A process that another test forks holds an earlier socket until its exec.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                bound => return bound.unwrap(),
+            }
+        }
     };
     let echoes: Vec<UdpSocket> = echoes.iter().map(|n| bind(*n, "10.244.2.1:7000")).collect();
     let probe = bind(1, "10.244.1.1:0");

@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hopwise_core::cidr::Cidr;
 use hopwise_core::family::Family;
@@ -159,7 +159,16 @@ impl Net {
             Family::V4 => [0; 4].into(),
             Family::V6 => [0; 16].into(),
         };
-        namespace.run(|| UdpSocket::bind((any, PORT)).unwrap()).unwrap()
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match namespace.run(|| UdpSocket::bind((any, PORT))).unwrap() {
+                // A process that another test forks holds an earlier receiver until its exec.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                bound => return bound.unwrap(),
+            }
+        }
     }
 
     /// Sends one datagram, of a new connection, from an address in a namespace.
