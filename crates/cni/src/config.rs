@@ -80,7 +80,13 @@ impl NetworkConfig {
 
     /// `prevResult`.
     pub fn prev_result(&self) -> Result<Option<AddResult>, FieldError> {
-        self.root().object("prevResult")?.map(|result| AddResult::from_json(&result)).transpose()
+        let Some(result) = self.root().object("prevResult")? else { return Ok(None) };
+        let version = result.string("cniVersion")?.unwrap_or_default();
+        SpecVersion::negotiate(&version).map_err(|error| FieldError {
+            field: result.field("cniVersion"),
+            problem: format!("{version:?} is no version that this plugin reads; {error}"),
+        })?;
+        AddResult::from_json(&result).map(Some)
     }
 
     /// Whether it says which attachments are valid.
@@ -102,10 +108,8 @@ impl NetworkConfig {
         })?;
         let entries = if root.get(key).is_some_and(Value::is_null) { Vec::new() } else { root.objects(key)? };
         let read = |entry: Object<'_>| {
-            Ok(Attachment {
-                container_id: entry.string("containerID")?.unwrap_or_default(),
-                ifname: entry.string("ifname")?.unwrap_or_default(),
-            })
+            // An entry that names nothing would keep nothing: whoever wrote it did not mean that all else is to go.
+            Ok(Attachment { container_id: entry.required("containerID")?, ifname: entry.required("ifname")? })
         };
         entries.into_iter().map(read).collect()
     }
@@ -135,5 +139,14 @@ mod tests {
         let one = valid(&format!("{key}[{{\"containerID\": \"c\", \"ifname\": \"eth0\"}}]")).unwrap();
         assert_eq!(one, [Attachment { container_id: "c".into(), ifname: "eth0".into() }]);
         assert!(valid(&format!("{key}5")).is_err());
+        for nameless in
+            ["[{}]", "[{\"containerID\": \"c\"}]", "[{\"containerID\": \"\", \"ifname\": \"eth0\"}]"]
+        {
+            let error = valid(&format!("{key}{nameless}")).unwrap_err().to_string();
+            assert!(
+                error.starts_with("cni.dev/valid-attachments[0].") && error.ends_with(": missing"),
+                "{error}"
+            );
+        }
     }
 }

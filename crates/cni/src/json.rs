@@ -190,7 +190,10 @@ impl<'a> Object<'a> {
 
     /// An IP address; an IPv4 one that is written as IPv6 (`::ffff:10.0.0.1`) is IPv4.
     pub fn ip(&self, key: &str) -> Result<Option<IpAddr>, FieldError> {
-        Ok(self.parsed::<IpAddr>(key)?.map(|address| address.to_canonical()))
+        let Some(text) = self.string(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let problem = format!("{text:?} is not an IP address, such as 10.1.2.3 or fd00::1");
+        let address = text.parse::<IpAddr>().map_err(|_| FieldError { field: self.field(key), problem })?;
+        Ok(Some(address.to_canonical()))
     }
 
     /// An object inside.

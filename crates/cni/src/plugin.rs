@@ -87,6 +87,12 @@ fn named(name: &str) -> Option<&'static dyn Plugin> {
 /// The names under which this binary can be installed.
 pub const NAMES: [&str; 6] = ["bridge", "ptp", "loopback", "host-local", "portmap", "bandwidth"];
 
+/// Whether a plugin of this binary's is meant by a name, other than `host-local`: none of them gives addresses, and those
+/// that ask for some would start themselves again and again.
+pub fn gives_no_addresses(name: &str) -> bool {
+    WHOLE.contains(&name) || (name != "host-local" && named(name).is_some())
+}
+
 /// Names of the whole, which leave the choice to the configuration.
 pub const WHOLE: [&str; 2] = ["hopwise", "hopwise-cni"];
 

@@ -17,7 +17,7 @@ pub enum NameError {
     Node(String),
     /// Not a link name.
     #[error(
-        "{0:?} is not a link name: use 1 to 15 characters without '/', ':' or white space, not '.' or '..'"
+        "{0:?} is not a link name: use 1 to 15 characters without '/', ':', '%' or white space, not '.' or '..'"
     )]
     Link(String),
     /// Not a MAC address.
@@ -71,7 +71,8 @@ impl fmt::Debug for NodeName {
     }
 }
 
-/// A network interface's name as the kernel takes it (`dev_valid_name`): 1 to 15 bytes. Small and `Copy`.
+/// A network interface's name as the kernel takes it (`dev_valid_name`): 1 to 15 bytes, without the `%` by
+/// which the kernel is asked to choose a number. Small and `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkName {
     bytes: [u8; 15],
@@ -102,7 +103,8 @@ impl FromStr for LinkName {
     type Err = NameError;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        let forbidden = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
+        // A link asked for as `cni%d` is made as `cni0`: no link ever has a name with a percent sign.
+        let forbidden = |c: char| matches!(c, '/' | ':' | '%' | '\0') || c.is_whitespace();
         if value.is_empty() || value.len() > 15 || value == "." || value == ".." || value.contains(forbidden)
         {
             return Err(NameError::Link(value.to_owned()));
@@ -221,7 +223,7 @@ mod tests {
     #[test]
     fn link_names_follow_the_kernel() {
         assert_eq!("eth0".parse::<LinkName>().unwrap(), LinkName::new_static("eth0"));
-        for bad in ["", ".", "..", "a/b", "a b", "a:b", "sixteen-letters-"] {
+        for bad in ["", ".", "..", "a/b", "a b", "a:b", "eth%d", "sixteen-letters-"] {
             assert!(bad.parse::<LinkName>().is_err(), "{bad}");
         }
     }

@@ -117,10 +117,16 @@ fn mac(root: &Object<'_>, request: &Request) -> Result<Option<MacAddr>, CniError
     }
     let Some((field, text)) = chosen else { return Ok(None) };
     let colons = with_colons(&text).unwrap_or(text);
-    match colons.parse::<MacAddr>() {
-        Ok(mac) => Ok(Some(mac)),
-        Err(error) => Err(FieldError { field, problem: error.to_string() }.into()),
-    }
+    let problem = match colons.parse::<MacAddr>() {
+        Ok(mac) if mac.is_unicast() => return Ok(Some(mac)),
+        Ok(mac) => {
+            format!(
+                "no link can have {mac}: it is all zero or multicast; clear the lowest bit of the first byte"
+            )
+        }
+        Err(error) => error.to_string(),
+    };
+    Err(FieldError { field, problem }.into())
 }
 
 /// What Go's net.ParseMAC takes beside `02:00:5e:00:53:01`: `02-00-5e-00-53-01`, `0200.5e00.5301` and `02005e005301`.

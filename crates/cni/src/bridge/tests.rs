@@ -70,8 +70,19 @@ fn contradictions_and_what_can_not_be_done_are_refused() {
             "\"bridge-name.1000\", which is longer than 15 characters",
         ),
         (r#", "mtu": "big""#, Code::Internal, "mtu: \"big\" is not a whole number"),
-        (r#", "mtu": 5000000000"#, Code::Internal, "mtu: more than any link has"),
+        (
+            r#", "mtu": 5000000000"#,
+            Code::Internal,
+            "mtu: no pod's link can have 5000000000; give 68 to 65535",
+        ),
+        (r#", "mtu": 67"#, Code::Internal, "mtu: no pod's link can have 67"),
+        (
+            r#", "runtimeConfig": {"mac": "ff:ff:ff:ff:ff:ff"}"#,
+            Code::Internal,
+            "runtimeConfig.mac: no link can have ff:ff:ff:ff:ff:ff",
+        ),
         (r#", "bridge": """#, Code::Internal, "bridge: \"\" is not a link name"),
+        (r#", "bridge": "cni%d""#, Code::Internal, "bridge: \"cni%d\" is not a link name"),
         (r#", "bridge": "a/b""#, Code::Internal, "bridge: \"a/b\" is not a link name"),
     ];
     for (keys, code, expected) in cases {

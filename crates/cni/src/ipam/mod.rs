@@ -11,6 +11,8 @@ use hopwise_kernel::probe::Conflict;
 use host_local::{Entry, Gateways, HostLocal, no_steps};
 
 use crate::config::{Attachment, NetworkConfig};
+use crate::json::FieldError;
+use crate::plugin::gives_no_addresses;
 use crate::spec::{AddResult, CniError, Request};
 
 /// The source of addresses that `ipam.type` names.
@@ -52,7 +54,7 @@ impl<'a> Ipam<'a> {
         match config.ipam_type()?.as_str() {
             "" => Ok(Ipam::None),
             "host-local" => Ok(Ipam::HostLocal(HostLocal::load_with(config, request, gateways, &no_steps)?)),
-            plugin => Ok(Ipam::Delegate { plugin: plugin.to_owned(), config }),
+            plugin => Ipam::other(plugin, config),
         }
     }
 
@@ -65,8 +67,19 @@ impl<'a> Ipam<'a> {
         match config.ipam_type()?.as_str() {
             "" => Ok(Ipam::None),
             "host-local" => Ok(Ipam::HostLocal(HostLocal::load_for_release(config, &no_steps)?)),
-            plugin => Ok(Ipam::Delegate { plugin: plugin.to_owned(), config }),
+            plugin => Ipam::other(plugin, config),
         }
+    }
+
+    fn other(plugin: &str, config: &'a NetworkConfig) -> Result<Ipam<'a>, CniError> {
+        if gives_no_addresses(plugin) {
+            return Err(FieldError {
+                field: "ipam.type".to_owned(),
+                problem: format!("{plugin:?} is no plugin for addresses; use \"host-local\", for example"),
+            }
+            .into());
+        }
+        Ok(Ipam::Delegate { plugin: plugin.to_owned(), config })
     }
 
     /// Whether the network has addresses at all.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use garbage::collect_garbage;
 use hopwise_core::cidr::Cidr;
-use hopwise_core::name::{IfIndex, LinkName, MacAddr};
+use hopwise_core::name::{IfIndex, LinkName, MacAddr, Mtu};
 use hopwise_kernel::netlink::NetlinkError;
 use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, VethSpec};
@@ -137,10 +137,11 @@ pub fn random_veth_name() -> Result<LinkName, CniError> {
 ///
 /// When it is no number, or one that no link has.
 pub fn mtu(root: &Object<'_>) -> Result<Option<u32>, FieldError> {
-    let asked = root.number::<i64>("mtu")?.filter(|mtu| *mtu > 0);
-    asked.map(u32::try_from).transpose().map_err(|_| FieldError {
+    let Some(asked) = root.number::<i64>("mtu")?.filter(|mtu| *mtu > 0) else { return Ok(None) };
+    let fits = u32::try_from(asked).ok().and_then(|mtu| Mtu::new(mtu).ok());
+    fits.map(|mtu| Some(mtu.bytes())).ok_or_else(|| FieldError {
         field: root.field("mtu"),
-        problem: "more than any link has; a veth link takes 68 to 65535".to_owned(),
+        problem: format!("no pod's link can have {asked}; give 68 to 65535, or leave it out"),
     })
 }
 

@@ -131,5 +131,9 @@ fn check_ifname(name: &str) -> Result<(), CniError> {
     if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
         return invalid("interface name contains / or : or whitespace characters");
     }
+    // The kernel takes `eth%d` for a wish, and the link would have another name.
+    if name.contains('%') {
+        return invalid("interface name contains %, which the kernel replaces by a number");
+    }
     Ok(())
 }

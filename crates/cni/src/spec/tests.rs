@@ -49,6 +49,7 @@ fn environments_are_checked_as_the_reference_does() {
         ("..", "interface name is . or .."),
         ("a/b", "interface name contains / or : or whitespace characters"),
         ("a b", "interface name contains / or : or whitespace characters"),
+        ("eth%d", "interface name contains %, which the kernel replaces by a number"),
     ] {
         assert_eq!(with("x", ifname).unwrap_err().to_string(), expected);
     }

@@ -422,6 +422,46 @@ fn status_tells_when_addresses_have_run_out() {
 }
 
 #[test]
+fn a_full_range_counts_as_free_where_the_next_add_would_take_an_address_back() {
+    let host = Host::new();
+    let config = host.config("1.1.0", &["10.77.0.0/30"], json!({}));
+    let status = || host.call(&Call { command: "STATUS", id: "", netns: "", ifname: "", args: "" }, &config);
+    // A file that is no namespace is what is left of one.
+    let mount = host.dir.path().join("netns");
+    let pod = Pod::new();
+    std::os::unix::fs::symlink(pod.path(), &mount).unwrap();
+    host.call(&Call::new("ADD", "pod", mount.to_str().unwrap()), &config).ok();
+    status().err(50, "no IP addresses available");
+    std::fs::remove_file(&mount).unwrap();
+    std::fs::write(&mount, "").unwrap();
+    status().ok();
+    host.add("next", &Pod::new(), &config).ok();
+    // Full by a pod that lives as far as anybody can tell, of this boot; then by one from before it.
+    let config = host.config("1.1.0", &["10.77.0.0/30"], json!({"name": "rebooted"}));
+    let status = || host.call(&Call { command: "STATUS", id: "", netns: "", ifname: "", args: "" }, &config);
+    let pod = Pod::new();
+    host.add("pod", &pod, &config).ok();
+    status().err(50, "no IP addresses available");
+    let index = host.data_dir().join(".hopwise/rebooted.index");
+    let text = std::fs::read_to_string(&index).unwrap();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(&index, text.replace(boot_id.trim(), &"0".repeat(36))).unwrap();
+    status().ok();
+}
+
+#[test]
+fn a_plugin_that_gives_no_addresses_is_no_ipam() {
+    let host = Host::new();
+    let pod = Pod::new();
+    for plugin in ["bridge", "ptp", "portmap", "hopwise"] {
+        let mut config = host.config("1.0.0", &[V4], json!({}));
+        config["ipam"]["type"] = json!(plugin);
+        host.add("pod", &pod, &config).err(999, &format!("ipam.type: {plugin:?} is no plugin for addresses"));
+        host.assert_empty();
+    }
+}
+
+#[test]
 fn ptp_has_the_shape_of_the_reference() {
     let host = Host::new();
     let mut config = host.config("1.0.0", &[V4, V6], json!({"type": "ptp", "mtu": 1400}));

@@ -30,8 +30,16 @@ pub enum RangeError {
         /// The subnet.
         subnet: Cidr,
     },
-    /// The last address is outside the subnet or before the first.
-    #[error("rangeEnd {last} is not in network {subnet}, or before rangeStart")]
+    /// The last address is before the first.
+    #[error("rangeEnd {last} comes before {first}, where the range starts")]
+    Backwards {
+        /// The first address.
+        first: IpAddr,
+        /// The last address.
+        last: IpAddr,
+    },
+    /// The last address is outside the subnet.
+    #[error("rangeEnd {last} is not in network {subnet}")]
     LastOutside {
         /// The last address.
         last: IpAddr,
@@ -82,8 +90,11 @@ impl Range {
             return Err(RangeError::FirstOutside { first: first_address, subnet });
         }
         let last_address = last.unwrap_or(highest);
-        if !subnet.contains(last_address) || last_address < first_address {
+        if !subnet.contains(last_address) {
             return Err(RangeError::LastOutside { last: last_address, subnet });
+        }
+        if last_address < first_address {
+            return Err(RangeError::Backwards { first: first_address, last: last_address });
         }
         let gateway = gateway.unwrap_or(lowest);
         if Family::of(gateway) != family {

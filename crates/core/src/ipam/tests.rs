@@ -47,7 +47,7 @@ fn what_is_wrong_is_named() {
             "rangeStart 10.1.3.1 is not in network 10.1.2.0/24",
         ),
         (make("10.1.2.0/24", None, Some("10.1.3.1"), None), "rangeEnd 10.1.3.1 is not in network"),
-        (make("10.1.2.0/24", Some("10.1.2.9"), Some("10.1.2.8"), None), "before rangeStart"),
+        (make("10.1.2.0/24", Some("10.1.2.9"), Some("10.1.2.8"), None), "10.1.2.8 comes before 10.1.2.9"),
         (make("10.1.2.0/24", Some("fd00::1"), None, None), "rangeStart fd00::1 is not in network"),
         (make("10.1.2.0/24", None, None, Some("fd00::1")), "gateway fd00::1 is not of the same family"),
     ];

@@ -62,7 +62,7 @@ impl Config {
         if let Some(runtime) = &runtime {
             lists.extend(runtime.object_lists("ipRanges")?);
         }
-        if ipam.string("subnet")?.is_some_and(|subnet| !subnet.is_empty()) {
+        if ipam.get("subnet").is_some() {
             lists.push(vec![ipam.clone()]);
         }
         lists.extend(ipam.object_lists("ranges")?);
@@ -74,6 +74,17 @@ impl Config {
             resolv_conf: ipam.parsed("resolvConf")?,
             requested: requested(&root, runtime.as_ref(), request)?,
         })
+    }
+}
+
+/// An address, perhaps with the length of its network's prefix, which is not looked at but must be one.
+fn requested_address(text: &str) -> Option<IpAddr> {
+    let (address, prefix_len) = text.split_once('/').map_or((text, None), |(a, len)| (a, Some(len)));
+    let address: IpAddr = address.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    match prefix_len.map(str::parse::<u8>) {
+        None => Some(address.to_canonical()),
+        Some(len) => len.ok().filter(|len| *len <= longest).map(|_| address.to_canonical()),
     }
 }
 
@@ -147,12 +158,10 @@ fn requested(
     }
     let mut addresses = Vec::new();
     for (field, text) in texts {
-        let address = text.split_once('/').map_or(text.as_str(), |(address, _)| address);
-        let address: IpAddr = address.parse().map_err(|_| FieldError {
+        let address = requested_address(&text).ok_or_else(|| FieldError {
             field,
             problem: format!("{text:?} is not an IP address; write it as 10.244.1.7 or 10.244.1.7/24"),
         })?;
-        let address = address.to_canonical();
         if !addresses.contains(&address) {
             addresses.push(address);
         }

@@ -12,6 +12,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -298,7 +299,8 @@ impl<'a> HostLocal<'a> {
         Ok(released?)
     }
 
-    /// Whether each range set has an address left. Takes no lock and reads no file: runtimes ask twice a second.
+    /// Whether each range set has an address left, or one that the next ADD would take back. Takes no lock, and reads no
+    /// file while there are some left: runtimes ask twice a second.
     ///
     /// # Errors
     ///
@@ -320,12 +322,17 @@ impl<'a> HostLocal<'a> {
         let conflicts = self.conflicts();
         let elsewhere = conflicts.iter().map(|(address, _)| address);
         let taken: BTreeSet<IpAddr> = taken.into_iter().chain(elsewhere).collect();
+        let in_set = |set: &RangeSet, addresses: &BTreeSet<IpAddr>| {
+            let counts =
+                |address: &IpAddr| set.range_for(*address).is_some_and(|range| range.gateway() != *address);
+            addresses.iter().copied().filter(counts).count() as u128
+        };
+        let data_dir = &self.config.data_dir;
+        let reclaimable = LazyCell::new(|| store::reclaimable(data_dir, self.network, &self.boot_id));
         for set in &self.config.sets {
-            let held = taken
-                .iter()
-                .filter(|address| set.range_for(**address).is_some_and(|range| range.gateway() != **address))
-                .count();
-            if held as u128 >= set.capacity() {
+            let held = in_set(set, &taken);
+            // A full node that were not ready would get no pod, and so no ADD that takes anything back.
+            if held >= set.capacity() && in_set(set, &reclaimable) == 0 {
                 let msg = format!("no IP addresses available in range set: {set}");
                 let details = format!("all {held} are taken in {}", folder.display());
                 return Err(CniError::new(Code::NotAvailable, msg).details(details));

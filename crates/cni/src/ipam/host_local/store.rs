@@ -84,8 +84,8 @@ impl<'a> Store<'a> {
             other => other?,
         };
         steps(Step::Locked);
-        let index_path = data_dir.join(INDEX_DIR).join(format!("{network}.index"));
-        let Opened { index, complete, stale, known } = Index::open(&index_path, &folder, boot_id);
+        let Opened { index, complete, stale, known } =
+            Index::open(&index_path(data_dir, network), &folder, boot_id);
         let store = Store { folder, index, complete, known, steps, _lock: lock };
         for entry in stale {
             if store.stamp(entry.address) == Some(entry.stamp) {
@@ -190,8 +190,7 @@ impl<'a> Store<'a> {
     pub fn reclaim(&mut self) -> Result<Vec<Entry>, StoreError> {
         self.complete = false;
         self.complete()?;
-        let gone = |entry: &Entry| !entry.netns.is_empty() && !is_namespace(Path::new(&entry.netns));
-        let gone: Vec<Entry> = self.index.entries().filter(gone).collect();
+        let gone: Vec<Entry> = self.index.entries().filter(is_gone).collect();
         for entry in &gone {
             self.release_address(entry.address)?;
         }
@@ -263,6 +262,28 @@ pub fn taken(folder: &Path) -> Result<BTreeSet<IpAddr>, StoreError> {
     let entries = fs::read_dir(folder).map_err(failed("read folder", folder))?;
     let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     Ok(entries.flatten().filter_map(name).collect())
+}
+
+/// The taken addresses that the next ADD could have all the same: those from before the last boot, and those whose
+/// namespace is gone. Read without the lock; a few files may be missing or too many while somebody writes.
+pub fn reclaimable(data_dir: &Path, network: &str, boot_id: &str) -> BTreeSet<IpAddr> {
+    let folder = data_dir.join(network);
+    let opened = Index::open(&index_path(data_dir, network), &folder, boot_id);
+    let entries = if opened.complete { opened.index.entries().collect() } else { opened.known };
+    let gone = entries.into_iter().filter(is_gone);
+    let unchanged = |entry: &Entry| {
+        fs::metadata(folder.join(entry.address.to_string())).is_ok_and(|file| stamp(&file) == entry.stamp)
+    };
+    opened.stale.into_iter().chain(gone).filter(unchanged).map(|entry| entry.address).collect()
+}
+
+/// Whether the namespace of an address's holder is gone; not if it is not known.
+fn is_gone(entry: &Entry) -> bool {
+    !entry.netns.is_empty() && !is_namespace(Path::new(&entry.netns))
+}
+
+fn index_path(data_dir: &Path, network: &str) -> PathBuf {
+    data_dir.join(INDEX_DIR).join(format!("{network}.index"))
 }
 
 /// Whether a path is a network namespace now. After a reboot, or when a runtime only half cleaned up, an empty file may

@@ -163,6 +163,11 @@ fn requested_addresses_come_from_three_places() {
     asking.args = "IP=10.9.9.9".to_owned();
     let error = add_with(&plain, &asking, &no_steps).unwrap_err();
     assert_eq!(error, "failed to allocate all requested IPs: 10.9.9.9");
+    for wrong in ["10.1.2.8/99", "10.1.2.8/", "10.1.2.8/x", "x"] {
+        asking.args = format!("IP={wrong}");
+        let error = add_with(&plain, &asking, &no_steps).unwrap_err();
+        assert!(error.contains(&format!("CNI_ARGS IP: {wrong:?} is not an IP address")), "{error}");
+    }
     asking.args = "IP=10.1.2.8/28".to_owned();
     assert_eq!(add_with(&plain, &asking, &no_steps).unwrap(), ["10.1.2.8/28"]);
 }
