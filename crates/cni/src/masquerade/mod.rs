@@ -16,8 +16,8 @@
 //! }
 //! ```
 //!
-//! The table is made when an element can't be added because it isn't there; whoever flushes it gets it back with the next
-//! ADD. A chain per network stays. The table is apart from the agent's, which is replaced as a whole.
+//! The table is made where it isn't there, or isn't whole: whoever flushes it gets it back with the next ADD. A chain per
+//! network stays. The table is apart from the agent's, which is replaced as a whole.
 
 mod table;
 #[cfg(test)]
@@ -92,28 +92,38 @@ impl<'a> Masquerade<'a> {
     fn add_one(&mut self, pod: InterfaceAddress, owner: &str) -> Result<(), NetlinkError> {
         // An address always lies in the network of its own prefix length.
         let Some(subnet) = Cidr::containing(pod.address, pod.prefix_len) else { return Ok(()) };
-        let mut prepare: fn(&mut Transaction, Cidr, IpAddr) = |_, _, _| {};
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let mut transaction = Transaction::new(nft::Table::INET);
-            prepare(&mut transaction, subnet, pod.address);
-            table::add_element(&mut transaction, pod.address, subnet, owner);
-            match transaction.commit(&mut self.socket) {
-                // No table, or no chain for the network.
-                Err(error) if error.errno() == libc::ENOENT && attempt < ATTEMPTS => {
-                    prepare = |transaction, subnet, _| {
-                        table::add_table(transaction);
-                        table::add_network(transaction, subnet);
-                    };
-                }
+        let mut is_complete = table::is_complete(&mut self.socket, subnet)?;
+        let mut is_taken = false;
+        for _ in 1..ATTEMPTS {
+            match self.try_add(pod.address, subnet, owner, is_complete, is_taken) {
+                // No table, or no chain for the network; or no element of an earlier holder any more.
+                Err(error) if error.errno() == libc::ENOENT => (is_complete, is_taken) = (false, false),
                 // The element of an earlier holder of the address who was never deleted.
-                Err(error) if error.errno() == libc::EEXIST && attempt < ATTEMPTS => {
-                    prepare = |transaction, _, address| table::remove_element(transaction, address);
-                }
+                Err(error) if error.errno() == libc::EEXIST => is_taken = true,
                 other => return other,
             }
         }
+        self.try_add(pod.address, subnet, owner, is_complete, is_taken)
+    }
+
+    fn try_add(
+        &mut self,
+        address: IpAddr,
+        subnet: Cidr,
+        owner: &str,
+        is_complete: bool,
+        is_taken: bool,
+    ) -> Result<(), NetlinkError> {
+        let mut transaction = Transaction::new(nft::Table::INET);
+        if !is_complete {
+            table::add_table(&mut transaction);
+            table::add_network(&mut transaction, subnet);
+        }
+        if is_taken {
+            table::remove_element(&mut transaction, address);
+        }
+        table::add_element(&mut transaction, address, subnet, owner);
+        transaction.commit(&mut self.socket)
     }
 
     /// Ends the masquerading of addresses, where it is this attachment's. None at all is no error.
@@ -153,15 +163,16 @@ impl<'a> Masquerade<'a> {
             return Ok(());
         }
         let owner = owner(self.network, &request.container_id, &request.ifname);
-        let is_complete = table::is_complete(&mut self.socket);
-        if !is_complete.map_err(|error| failed("read what is masqueraded", &error))? {
-            let table = nft::Table::INET.name;
-            let msg = format!(
-                "ipMasq: nothing is masqueraded: table inet {table} is missing or has lost its rules"
-            );
-            return Err(CniError::failed(msg));
-        }
         for address in addresses {
+            let Some(subnet) = Cidr::containing(address.address, address.prefix_len) else { continue };
+            let is_complete = table::is_complete(&mut self.socket, subnet);
+            if !is_complete.map_err(|error| failed("read what is masqueraded", &error))? {
+                let table = nft::Table::INET.name;
+                let msg = format!(
+                    "ipMasq: nothing of {subnet} is masqueraded: table inet {table} is missing or has lost rules"
+                );
+                return Err(CniError::failed(msg));
+            }
             let held = table::owner_of(&mut self.socket, address.address);
             let held = held.map_err(|error| failed("read what is masqueraded", &error))?;
             if held.as_deref() != Some(&owner) {

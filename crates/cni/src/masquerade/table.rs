@@ -11,6 +11,9 @@ use crate::nft::{self, BaseChain, Data, Element, Load, SetSpec, Table, Transacti
 /// At `NF_INET_POST_ROUTING` with priority srcnat.
 const POSTROUTING: BaseChain<'_> = BaseChain { name: "postrouting", kind: "nat", hook: 4, priority: 100 };
 
+/// How many rules [`add_network`] makes.
+const NETWORK_RULES: usize = 3;
+
 /// The table with its maps and its base chain, made or put right.
 pub fn add_table(transaction: &mut Transaction) {
     transaction.add_table();
@@ -82,10 +85,14 @@ pub fn owner_of(socket: &mut Socket, address: IpAddr) -> Result<Option<String>, 
     Ok(found.into_iter().flatten().next().map(|element| element.comment))
 }
 
-/// Whether the base chain is there with its rules.
-pub fn is_complete(socket: &mut Socket) -> Result<bool, NetlinkError> {
+/// Whether the base chain and that of a network are there with their rules. Elements lead to the latter, any number of
+/// them, so it has to be counted what is in it.
+pub fn is_complete(socket: &mut Socket, network: Cidr) -> Result<bool, NetlinkError> {
     let uses = nft::chain_uses(socket, Table::INET, &[POSTROUTING.name])?;
-    Ok(uses == [Some(Family::BOTH.len() as u32)])
+    if uses != [Some(Family::BOTH.len() as u32)] {
+        return Ok(false);
+    }
+    Ok(nft::rules(socket, Table::INET, &chain_name(network))?.len() == NETWORK_RULES)
 }
 
 /// All elements of a family with their owners.

@@ -124,3 +124,29 @@ fn a_flushed_table_comes_back() {
         assert!(listed().contains("net two eth0"));
     });
 }
+
+#[test]
+fn rules_that_were_flushed_come_back_with_the_next_add() {
+    in_new_namespace(|| {
+        let mut masquerade = Masquerade::open("net").unwrap();
+        let (one, two) = (address("10.9.0.2/24"), address("10.9.0.3/24"));
+        masquerade.add(&request("one"), &[one]).unwrap();
+        masquerade.add(&request("elsewhere"), &[address("10.8.0.2/24")]).unwrap();
+        let whole = listed();
+        let table = ["inet", nft::Table::INET.name];
+        for flushed in [&["table"][..], &["chain", "postrouting"], &["chain", "net_10.9.0.0/24"]] {
+            let [kind, chain @ ..] = flushed else { unreachable!() };
+            let arguments = ["flush", kind].into_iter().chain(table).chain(chain.iter().copied());
+            assert!(Process::new("nft").args(arguments).status().unwrap().success());
+            assert_ne!(listed(), whole, "{flushed:?}");
+            masquerade.check(&request("one"), &[one]).unwrap_err();
+            masquerade.add(&request("two"), &[two]).unwrap();
+            masquerade.check(&request("one"), &[one]).unwrap();
+            masquerade.check(&request("two"), &[two]).unwrap();
+            masquerade.remove(&request("two"), &[two.address]).unwrap();
+            // What was flushed of another network comes back with that one's next ADD.
+            masquerade.add(&request("elsewhere"), &[address("10.8.0.2/24")]).unwrap();
+            assert_eq!(listed(), whole, "{flushed:?}");
+        }
+    });
+}

@@ -132,7 +132,8 @@ impl PortmapConfig {
         }
         let mark_bit = mark_bit.unwrap_or(i64::from(DEFAULT_MARK_BIT));
         let Some(mark_bit) = u32::try_from(mark_bit).ok().filter(|bit| *bit <= 31) else {
-            return Err(invalid(&format!("markMasqBit: {mark_bit} is no bit of a mark; give 0 to 31")));
+            return Err(invalid("MasqMarkBit must be between 0 and 31")
+                .details(format!("{}: {mark_bit}", root.field("markMasqBit"))));
         };
         let runtime = root.object("runtimeConfig")?;
         let asked = runtime.map(|runtime| runtime.objects("portMappings")).transpose()?.unwrap_or_default();
@@ -201,9 +202,8 @@ fn check_backend(root: &Object<'_>, conditions: &[Vec<String>; 2]) -> Result<(),
         "iptables" => "nftables",
         "nftables" => "iptables",
         _ => {
-            return Err(invalid(&format!(
-                "unrecognized backend {backend:?}; use \"nftables\" or \"iptables\""
-            )));
+            return Err(invalid(&format!("unrecognized backend {backend:?}"))
+                .details("backend: use \"nftables\" or \"iptables\""));
         }
     };
     let mut wrong = Vec::new();
@@ -234,8 +234,8 @@ fn read_entry(entry: &Object<'_>) -> Result<Entry, CniError> {
     let port = |key: &str, what: &str| -> Result<u16, CniError> {
         let number: i64 = entry.number(key)?.unwrap_or(0);
         u16::try_from(number).ok().filter(|port| *port > 0).ok_or_else(|| {
-            invalid(&format!("Invalid {what} port number: {number}; give 1 to 65535"))
-                .details(entry.field(key))
+            invalid(&format!("Invalid {what} port number: {number}"))
+                .details(format!("{}: give 1 to 65535", entry.field(key)))
         })
     };
     let container_port = port("containerPort", "container")?;

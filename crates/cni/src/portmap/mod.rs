@@ -75,10 +75,16 @@ impl Plugin for Portmap {
             // Nothing is done in it, but as in the reference it has to be there, and not the plugin's own.
             drop(pod::open_namespace(request)?);
         }
+        let owner = owner_of(invocation);
         if mappings.is_empty() {
+            // An ADD that is repeated replaces what the first one made. A kernel without nf_tables has nothing of it.
+            if let Ok(mut store) = Store::open()
+                && store.has(&owner).unwrap_or(false)
+            {
+                store.remove(&owner)?;
+            }
             return Ok(result);
         }
-        let owner = owner_of(invocation);
         let mut store = Store::open()?;
         store.add(&Pod { owner: owner.clone(), note: store::note(&request.netns) }, &mappings)?;
         finish(&portmap, &addresses, &mappings).inspect_err(|_| {

@@ -152,13 +152,21 @@ impl Store {
 
     /// A chain that is not there, or not whole.
     fn lacks(&mut self, mappings: &[(Mapping, Way)]) -> Result<Option<String>, NetlinkError> {
-        let mut needs: Vec<(String, u32)> = mappings.iter().flat_map(|(_, way)| way.needs()).collect();
-        needs.sort_unstable();
-        needs.dedup();
-        let names: Vec<&str> = needs.iter().map(|(name, _)| name.as_str()).collect();
+        let used: BTreeSet<(String, u32)> = mappings.iter().flat_map(|(_, way)| way.used_chains()).collect();
+        let names: Vec<&str> = used.iter().map(|(name, _)| name.as_str()).collect();
         let uses = nft::chain_uses(&mut self.socket, Table::INET, &names)?;
-        let lacking = needs.iter().zip(uses).find(|((_, least), uses)| uses.is_none_or(|uses| uses < *least));
-        Ok(lacking.map(|((name, _), _)| name.clone()))
+        let lacking = used.iter().zip(uses).find(|((_, least), uses)| uses.is_none_or(|uses| uses < *least));
+        if let Some(((name, _), _)) = lacking {
+            return Ok(Some(name.clone()));
+        }
+        let shared: BTreeSet<(String, usize)> =
+            mappings.iter().flat_map(|(_, way)| way.shared_chains()).collect();
+        for (name, least) in shared {
+            if nft::rules(&mut self.socket, Table::INET, &name)?.len() < least {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the pod has mappings, and who holds each of the ports.

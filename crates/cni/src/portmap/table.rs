@@ -217,19 +217,34 @@ impl Way {
         self.masquerade.map(|(_, bit)| format!("portmap_postrouting_{bit}"))
     }
 
-    /// The chains that must be there, and how many rules must be in them at least.
-    pub fn needs(&self) -> Vec<(String, u32)> {
-        let mut needs = vec![
+    /// The chains that must be there and to which nothing leads but rules of ours, with what uses them: their own rules,
+    /// and those that lead there.
+    pub fn used_chains(&self) -> Vec<(String, u32)> {
+        let mut used = vec![
             (PREROUTING.name.to_owned(), 1),
             (OUTPUT.name.to_owned(), 1),
             // Two chains lead to it.
             (DISPATCH.to_owned(), 3 + MAPS.len() as u32),
-            (dnat_chain(self.family).to_owned(), 2),
-            (self.chain(), 1),
-            (self.marking_chain(), 1),
         ];
-        needs.extend(self.masquerading_chain().map(|chain| (chain, 1)));
-        needs
+        used.extend(self.masquerading_chain().map(|chain| (chain, 1)));
+        used
+    }
+
+    /// The other chains that must be there, with the number of their rules. Elements lead to them, any number of them, so
+    /// their uses tell nothing.
+    pub fn shared_chains(&self) -> Vec<(String, usize)> {
+        let mut shared = vec![(dnat_chain(self.family).to_owned(), 2)];
+        shared.extend(self.masquerade.map(|(whom, _)| {
+            let marks = match whom {
+                Masquerade::All => 1,
+                Masquerade::Near(network) => near(network).count(),
+            };
+            (self.marking_chain(), marks + 1)
+        }));
+        if !self.conditions.is_empty() {
+            shared.push((self.chain(), self.conditions.len()));
+        }
+        shared
     }
 
     /// Its chains, made or put right.
@@ -241,8 +256,7 @@ impl Way {
             match whom {
                 Masquerade::All => transaction.rule(&marking, mark),
                 Masquerade::Near(network) => {
-                    let loopback = Cidr::containing(LOOPBACK.into(), 8).filter(|_| self.family == Family::V4);
-                    for near in std::iter::once(network).chain(loopback) {
+                    for near in near(network) {
                         transaction.rule(&marking, |rule| {
                             rule.address_in(Load::Source, near, true);
                             mark(rule);
@@ -273,6 +287,13 @@ impl Way {
             }
         }
     }
+}
+
+/// What has to be masqueraded of what is sent to a pod of a network: its neighbours' connections, and for IPv4 those from
+/// the host's 127.0.0.0/8.
+fn near(network: Cidr) -> impl Iterator<Item = Cidr> {
+    let loopback = Cidr::containing(LOOPBACK.into(), 8).filter(|_| network.family() == Family::V4);
+    std::iter::once(network).chain(loopback)
 }
 
 fn write_condition(rule: &mut Rule<'_, '_>, Condition { test, holds }: &Condition) {

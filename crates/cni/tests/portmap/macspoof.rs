@@ -94,7 +94,7 @@ fn check_sees_what_is_not_masqueraded() {
         host.command("nft", &[&element]);
         check().err(999, &format!("ipMasq: {} is not masqueraded", pod.addresses()[1]));
         host.command("nft", &["flush", "ruleset"]);
-        check().err(999, "ipMasq: nothing is masqueraded");
+        check().err(999, "is masqueraded: table inet hopwise_cni is missing");
     }
 }
 

@@ -136,6 +136,32 @@ fn a_flushed_ruleset_comes_back_with_the_next_add() {
     assert_refused(&host.client, HOST[0]);
     host.add(&one, &[port(1, 1, "tcp")]).ok();
     assert_answer(&host.client, HOST[0], &format!("two {}", CLIENT[0]));
+    // Chains that elements lead to: their uses don't tell that they are empty.
+    for chain in ["near_10.77.0.0/24_13", "portmap_dnat_v4"] {
+        host.command("nft", &["flush", "chain", "inet", "hopwise_cni", chain]);
+        assert_refused(&host.client, HOST[0]);
+        let config = host.portmap(&two, &both_ports(&server), &Value::Null);
+        let call = Call { command: "CHECK", id: "two", netns: &two.path() };
+        let said = host.call_in(host.ours(), &call, &config).err(999, "is missing or has lost its rules");
+        assert!(said.contains(chain), "{said}");
+        host.add(&one, &[port(1, 1, "tcp")]).ok();
+        assert_answer(&host.client, HOST[0], &format!("two {}", CLIENT[0]));
+    }
     host.del("one");
     host.del("two");
+}
+
+#[test]
+fn an_add_that_is_repeated_without_mappings_takes_the_first_ones_away() {
+    let host = Host::new();
+    let (one, two) = (host.attach("bridge", "one"), host.attach("bridge", "two"));
+    let server = Server::new(&one.namespace, "one");
+    host.add(&one, &both_ports(&server)).ok();
+    host.add(&two, &[port(1, 1, "tcp")]).ok();
+    host.add(&one, &[]).ok();
+    assert_refused(&host.client, HOST[0]);
+    assert_eq!((listed(&host, "\"net one"), listed(&host, "\"net two")), (0, 5));
+    let server = Server::new(&two.namespace, "two");
+    host.add(&two, &both_ports(&server)).ok();
+    assert_answer(&host.client, HOST[0], &format!("two {}", CLIENT[0]));
 }
