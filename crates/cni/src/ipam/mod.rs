@@ -143,12 +143,12 @@ impl<'a> Ipam<'a> {
         }
     }
 
-    /// The addresses that the attachment has; none where only another plugin knows.
+    /// The addresses that the attachment has, and where; none where only another plugin knows.
     ///
     /// # Errors
     ///
     /// When they can't be read.
-    pub fn held(&self, request: &Request) -> Result<Vec<IpAddr>, CniError> {
+    pub fn held(&self, request: &Request) -> Result<Vec<Entry>, CniError> {
         match self {
             Ipam::None | Ipam::Delegate { .. } => Ok(Vec::new()),
             Ipam::HostLocal(host_local) => host_local.held(request),

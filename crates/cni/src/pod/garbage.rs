@@ -35,9 +35,9 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
     CniError::collect(errors)
 }
 
-/// Deletes a link if it still has the address: its namespace's path may be another pod's by now. Or if it is down and has
-/// none: an ADD that was killed got no further.
-fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
+/// Deletes the link of what gives its address back, if it still has the address: its namespace's path may be another pod's
+/// by now. Or if it is down and has none: an ADD that was killed got no further.
+pub(super) fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
     let path = Path::new(&leftover.netns);
     if leftover.netns.is_empty() || !is_namespace(path) || is_own(path) {
         return Ok(());

@@ -454,8 +454,12 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
     // The sockets live on until the link is deleted: closing one waits for the kernel to free the elements, and so does
     // deleting a link, at the same time.
     let (mut masquerade, mut leftovers) = (None, None);
-    if config.root().bool("ipMasq").unwrap_or(false) {
-        let mut addresses = ipam.as_ref().and_then(|ipam| ipam.held(request).ok()).unwrap_or_default();
+    let masquerades = config.root().bool("ipMasq").unwrap_or(false);
+    let nameless = request.netns.is_empty();
+    let asked = ipam.as_ref().filter(|_| masquerades || nameless);
+    let held = asked.and_then(|ipam| ipam.held(request).ok()).unwrap_or_default();
+    if masquerades {
+        let mut addresses: Vec<IpAddr> = held.iter().map(|entry| entry.address).collect();
         let before = config.prev_result().ok().flatten().unwrap_or_default();
         addresses.extend(before.ips.iter().map(|ip| ip.address.address));
         let opened = masquerade.insert(Masquerade::open(&config.name));
@@ -467,6 +471,10 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
     }
     let deferred = discard::is_asked(config);
     errors.extend(delete_link(request, deferred).err());
+    if nameless {
+        // A runtime that has forgotten where the pod is, which may still be there with its link and its addresses.
+        errors.extend(held.iter().filter_map(|entry| garbage::delete_leftover(entry).err()));
+    }
     drop((masquerade, leftovers));
     // Even if the link could not be deleted: addresses that are never released run out.
     errors.extend(ipam.and_then(|ipam| ipam.del(request).err()));

@@ -185,6 +185,24 @@ fn del_succeeds_with_whatever_is_left_of_a_namespace() {
 }
 
 #[test]
+fn del_without_a_namespace_finds_the_pod_that_is_there_all_the_same() {
+    let host = Host::new();
+    for kind in ["bridge", "ptp"] {
+        let config = host.config("1.1.0", &[V4, V6], json!({"type": kind, "ipMasq": true}));
+        let (one, other) = (Pod::new(), Pod::new());
+        host.add("one", &one, &config).ok();
+        host.add("other", &other, &config).ok();
+        host.del("one", "", &config).ok();
+        // The address would be given out again while it is in use.
+        assert_eq!((one.links().contains_key("eth0"), other.links().contains_key("eth0")), (false, true));
+        assert_eq!((host.n_veths(), host.reserved().len()), (1, 2));
+        host.del("one", "", &config).ok();
+        host.del("other", "", &config).ok();
+        host.assert_empty();
+    }
+}
+
+#[test]
 fn many_pods_at_once_on_a_fresh_bridge() {
     let host = Host::new();
     let config = host.config("1.1.0", &[V4, V6], json!({"isDefaultGateway": true}));

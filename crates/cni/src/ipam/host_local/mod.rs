@@ -266,11 +266,11 @@ impl<'a> HostLocal<'a> {
     /// # Errors
     ///
     /// When files can't be read.
-    pub fn held(&self, request: &Request) -> Result<Vec<IpAddr>, CniError> {
+    pub fn held(&self, request: &Request) -> Result<Vec<Entry>, CniError> {
         let mut store = self.open()?;
         let found = store.addresses_of(owner(request))?;
         store.close();
-        Ok(found.into_iter().map(|entry| entry.address).collect())
+        Ok(found)
     }
 
     /// Looks for any address of the attachment.
