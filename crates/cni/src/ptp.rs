@@ -24,7 +24,7 @@ use crate::ipam::Ipam;
 use crate::ipam::host_local::Gateways;
 use crate::masquerade;
 use crate::plugin::{Invocation, Plugin, WHOLE};
-use crate::pod::{self, PairMacs, PairSpec, PodEnd};
+use crate::pod::{self, PairMacs, PairSpec, PodEnd, PodLink};
 use crate::spec::{AddResult, CniError, Dns, Interface, InterfaceAddress, Request, Route};
 use crate::sysctl;
 
@@ -43,6 +43,7 @@ pub struct Ptp;
 /// What the plugin is to do.
 struct PtpConfig {
     mtu: Option<u32>,
+    queues: Option<u32>,
     dns: Option<Dns>,
     link_local: bool,
     ip_masq: bool,
@@ -57,6 +58,7 @@ impl PtpConfig {
         };
         Ok(PtpConfig {
             mtu: pod::mtu(&root)?,
+            queues: pod::queues(&root)?,
             dns: config.dns()?,
             link_local,
             ip_masq: masquerade::is_asked(config)?,
@@ -158,11 +160,11 @@ fn attach(
         sysctl::ensure(forwarding, "1").map_err(|error| error.context("Could not enable IP forwarding"))?;
     }
     let mut end = PodEnd::from_result(result, false)?;
-    let spec = PairSpec { mtu: ptp.mtu, ..PairSpec::default() };
+    let spec = PairSpec { mtu: ptp.mtu, queues: ptp.queues, ..PairSpec::default() };
     let (name, macs) = pod::make_pair(host, netns, &request.ifname, &spec)?;
     connect(&mut end, ptp, result, macs);
     let made = host_end(host, name, ptp, result)
-        .and_then(|()| pod::configure(netns, &request.ifname, &end))
+        .and_then(|()| pod::inside(netns, || PodLink::open(&request.ifname)?.configure(&end)))
         .and_then(|()| if ptp.ip_masq { pod::masquerade(invocation, &masqueraded) } else { Ok(()) });
     made.inspect_err(|_| {
         let _ = host.delete_link(name);
@@ -221,7 +223,7 @@ fn host_end(host: &mut Rtnl, name: LinkName, ptp: &PtpConfig, result: &AddResult
     // at once: there are only two on this link.
     sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
     sysctl::try_write(&format!("ipv6/conf/{name}/accept_dad"), "0");
-    let index = pod::link(host, name)?.index;
+    let index = pod::index(host, name)?;
     let mut requests = Requests::new();
     for ip in &result.ips {
         if let Some(gateway) = ip.gateway.filter(|_| !ptp.link_local) {

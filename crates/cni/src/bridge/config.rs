@@ -27,6 +27,8 @@ pub struct BridgeConfig {
     pub ip_masq: bool,
     /// `mtu`: of both ends of the pod's link, and of a bridge that is made; `None` for the kernel's.
     pub mtu: Option<u32>,
+    /// `queues`: of both ends of the pod's link; `None` for the kernel's choice.
+    pub queues: Option<u32>,
     /// `hairpinMode`: let frames out by the port that they came in by.
     pub hairpin: bool,
     /// `promiscMode`: the bridge takes all frames.
@@ -68,6 +70,7 @@ impl BridgeConfig {
             force_address: root.bool("forceAddress")?,
             ip_masq: masquerade::is_asked(config)?,
             mtu: pod::mtu(&root)?,
+            queues: pod::queues(&root)?,
             hairpin: root.bool("hairpinMode")?,
             promiscuous: root.bool("promiscMode")?,
             isolated: root.bool("portIsolation")?,

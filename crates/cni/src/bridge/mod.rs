@@ -27,7 +27,7 @@ use crate::check;
 use crate::config::Attachment;
 use crate::ipam::Ipam;
 use crate::plugin::{Invocation, Plugin};
-use crate::pod::{self, PairSpec, PodEnd};
+use crate::pod::{self, PairSpec, PodEnd, PodLink};
 use crate::reference::Leftovers;
 use crate::spec::{AddResult, CniError, Interface, Request};
 use crate::sysctl;
@@ -189,7 +189,7 @@ fn attach(
         let holder = vlan_gateway.as_ref().unwrap_or(&link);
         gateway::ensure(host, holder, &gateways, bridge.force_address)?;
     }
-    let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, mac: bridge.mac };
+    let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, queues: bridge.queues, mac: bridge.mac };
     let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
     let joined = vlan::join(host, &bridge.vlan, &link, name);
     let checked = joined.and_then(|()| {
@@ -201,7 +201,7 @@ fn attach(
             Ok(())
         }
     });
-    let attached = checked.and_then(|()| configure(invocation, bridge, netns, host, (name, result)));
+    let attached = checked.and_then(|()| configure(invocation, bridge, netns, host, (name, mac.pod, result)));
     let masqueraded = attached.and_then(|mac| {
         if bridge.ip_masq {
             pod::masquerade(invocation, result)?;
@@ -239,7 +239,7 @@ fn configure(
     bridge: &BridgeConfig,
     netns: &Namespace,
     host: &mut Rtnl,
-    (name, result): (LinkName, &mut AddResult),
+    (name, mac, result): (LinkName, MacAddr, &mut AddResult),
 ) -> Result<Option<MacAddr>, CniError> {
     // We want to own the routes of this link.
     sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
@@ -256,23 +256,26 @@ fn configure(
         let ifname = &invocation.request.ifname;
         let mut end = PodEnd::from_result(result, bridge.enable_dad)?;
         if !result.ips.is_empty() {
+            end.announces = true;
             end.sysctls = sysctls(ifname, bridge.enable_dad);
         }
-        pod::configure(netns, ifname, &end)?;
-        wait_for_port(host, name)?;
-        if !result.ips.is_empty() {
-            pod::announce(netns, ifname);
-        }
+        pod::inside(netns, || {
+            let mut link = PodLink::open(ifname)?;
+            link.configure(&end)?;
+            // The socket is the host's wherever the thread is.
+            wait_for_port(host, name)?;
+            if end.announces {
+                link.announce(mac);
+            }
+            Ok(())
+        })?;
     }
     Ok(pod::link(host, bridge.bridge)?.mac)
 }
 
-/// Duplicate address detection as asked for, and announcements (gratuitous ARP, unsolicited neighbour advertisements).
+/// Duplicate address detection as asked for.
 fn sysctls(ifname: &str, dad: bool) -> Vec<(String, &'static str)> {
-    let mut sysctls = vec![
-        (format!("ipv4/conf/{ifname}/arp_notify"), "1"),
-        (format!("ipv6/conf/{ifname}/ndisc_notify"), "1"),
-    ];
+    let mut sysctls = Vec::new();
     if dad {
         sysctls.push((format!("ipv6/conf/{ifname}/enhanced_dad"), "1"));
     }

@@ -29,6 +29,20 @@ fn keys_have_the_defaults_of_the_reference() {
 }
 
 #[test]
+fn a_link_has_one_queue_unless_told_otherwise() {
+    let queues = |keys: &str| load(keys, "").map(|bridge| bridge.queues);
+    assert_eq!(queues("").unwrap(), Some(1));
+    assert_eq!(queues(r#", "queues": 4096"#).unwrap(), Some(4096));
+    assert_eq!(queues(r#", "queues": 0"#).unwrap(), None);
+    let error = queues(r#", "queues": 4097"#).unwrap_err().to_string();
+    assert!(error.contains("queues: more than a veth link can have; give 1 to 4096"), "{error}");
+    for wrong in ["-1", "1.5", "\"4\""] {
+        let error = queues(&format!(", \"queues\": {wrong}")).unwrap_err().to_string();
+        assert!(error.contains("queues"), "{error}");
+    }
+}
+
+#[test]
 fn dns_takes_the_place_of_what_ipam_says_where_it_says_anything() {
     let dns = |text: &str| load(&format!(r#", "dns": {text}"#), "").unwrap().dns;
     assert_eq!(load("", "").unwrap().dns, None);

@@ -39,12 +39,15 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
 /// by now. Or if it is down and has none: an ADD that was killed got no further.
 pub(super) fn delete_leftover(leftover: &Entry) -> Result<(), CniError> {
     let path = Path::new(&leftover.netns);
-    if leftover.netns.is_empty() || !is_namespace(path) || is_own(path) {
+    if leftover.netns.is_empty() || !is_namespace(path) {
         return Ok(());
     }
     let what = || format!("failed to delete {:?} in {}", leftover.ifname, leftover.netns);
     let failed = |error: NetlinkError| CniError::caused(what(), &error);
     let Ok(namespace) = Namespace::open(path) else { return Ok(()) };
+    if is_own(&namespace) {
+        return Ok(());
+    }
     let Ok(name) = leftover.ifname.parse::<LinkName>() else { return Ok(()) };
     let mut inside = super::open_in(&namespace)?;
     let Some(link) = inside.link_by_name(name).map_err(failed)? else { return Ok(()) };

@@ -2,19 +2,18 @@
 
 pub mod discard;
 mod garbage;
+mod link;
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 pub use garbage::collect_garbage;
-use hopwise_core::cidr::Cidr;
 use hopwise_core::name::{IfIndex, LinkName, MacAddr, Mtu};
-use hopwise_kernel::netlink::NetlinkError;
-use hopwise_kernel::netns::Namespace;
-use hopwise_kernel::rtnl::{AddressSpec, LinkInfo, Requests, RouteSpec, Rtnl, VethSpec};
+use hopwise_kernel::netns::{Namespace, NamespaceError};
+use hopwise_kernel::rtnl::{LinkInfo, Rtnl, VethSpec};
+pub use link::{PodEnd, PodLink};
 
 use crate::ipam::Ipam;
 use crate::ipam::host_local::is_namespace;
@@ -22,14 +21,10 @@ use crate::json::{FieldError, Object};
 use crate::masquerade::Masquerade;
 use crate::plugin::Invocation;
 use crate::reference::Leftovers;
-use crate::spec::{AddResult, CniError, Code, InterfaceAddress, IpConfig, Request, Route};
-use crate::sysctl;
+use crate::spec::{AddResult, CniError, Code, InterfaceAddress, Request};
 
-/// `linux/if_addr.h`.
-const IFA_F_DADFAILED: u32 = 0x08;
-const IFA_F_TENTATIVE: u32 = 0x40;
-/// How long addresses may take to settle where duplicate address detection is asked for.
-const SETTLE: Duration = Duration::from_secs(5);
+/// The most queues that a veth link can have (`drivers/net/veth.c`).
+const MAX_QUEUES: u32 = 4096;
 
 /// Opens `CNI_NETNS`.
 ///
@@ -44,16 +39,21 @@ pub fn open_namespace(request: &Request) -> Result<Namespace, CniError> {
     if !is_namespace(path) {
         return Err(CniError::failed(format!("{}: not a network namespace", what())));
     }
-    if !request.netns_override && is_own(path) {
+    if !request.netns_override && is_own(&namespace) {
         let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(CniError::new(Code::InvalidNamespace, msg));
     }
     Ok(namespace)
 }
 
-fn is_own(path: &Path) -> bool {
-    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    identity(path) == identity(Path::new("/proc/thread-self/ns/net"))
+fn is_own(namespace: &Namespace) -> bool {
+    home().is_ok_and(|home| home.identity().ok() == namespace.identity().ok())
+}
+
+/// The namespace of the calling thread, by way of a socket: looking it up in /proc is most of what a visit to another costs.
+fn home() -> Result<Namespace, NamespaceError> {
+    let here = UnixDatagram::unbound().and_then(|socket| Namespace::of_socket(socket.as_fd()));
+    here.or_else(|_| Namespace::current())
 }
 
 /// Opens a socket into the thread's namespace, which is the host's but for [`inside`].
@@ -76,7 +76,7 @@ pub fn open_host() -> Result<Rtnl, CniError> {
 /// error of this kind; sockets that were opened before stay where they are.
 pub fn inside<T>(netns: &Namespace, body: impl FnOnce() -> Result<T, CniError>) -> Result<T, CniError> {
     let barred = |error| CniError::caused("can't enter the pod's namespace", &error);
-    let home = Namespace::current().map_err(barred)?;
+    let home = home().map_err(barred)?;
     netns.enter().map_err(barred)?;
     let result = body();
     home.enter().map_err(|error| CniError::caused("can't leave the pod's namespace", &error))?;
@@ -100,6 +100,17 @@ pub fn open_in(netns: &Namespace) -> Result<Rtnl, CniError> {
 pub fn link(rtnl: &mut Rtnl, name: LinkName) -> Result<LinkInfo, CniError> {
     let what = || format!("failed to lookup {:?}", name.as_str());
     let found = rtnl.link_by_name(name).map_err(|error| CniError::caused(what(), &error))?;
+    found.ok_or_else(|| CniError::failed(format!("{}: no such link", what())))
+}
+
+/// The index of a link that must be there.
+///
+/// # Errors
+///
+/// When it isn't.
+pub fn index(rtnl: &Rtnl, name: LinkName) -> Result<IfIndex, CniError> {
+    let what = || format!("failed to lookup {:?}", name.as_str());
+    let found = rtnl.index_by_name(name).map_err(|error| CniError::caused(what(), &error))?;
     found.ok_or_else(|| CniError::failed(format!("{}: no such link", what())))
 }
 
@@ -145,6 +156,26 @@ pub fn mtu(root: &Object<'_>) -> Result<Option<u32>, FieldError> {
     })
 }
 
+/// `queues` of a configuration: how many queues the pod's link has for each direction. One unless told otherwise, as only XDP
+/// and GRO on the link itself make use of more; `None` for the kernel's choice, which is what 0 asks for.
+///
+/// # Errors
+///
+/// When it is no number, or more than the kernel makes.
+pub fn queues(root: &Object<'_>) -> Result<Option<u32>, FieldError> {
+    match root.number::<u32>("queues")? {
+        None => Ok(Some(1)),
+        Some(0) => Ok(None),
+        Some(asked @ 1..=MAX_QUEUES) => Ok(Some(asked)),
+        Some(_) => Err(FieldError {
+            field: root.field("queues"),
+            problem: format!(
+                "more than a veth link can have; give 1 to {MAX_QUEUES}, or 0 for the kernel's choice"
+            ),
+        }),
+    }
+}
+
 /// How the pod's link is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PairSpec {
@@ -152,6 +183,8 @@ pub struct PairSpec {
     pub master: Option<IfIndex>,
     /// The MTU of both ends in bytes.
     pub mtu: Option<u32>,
+    /// Queues of each end for each direction; `None` for the kernel's choice.
+    pub queues: Option<u32>,
     /// The MAC address of the pod's end; random if not given.
     pub mac: Option<MacAddr>,
 }
@@ -188,6 +221,7 @@ pub fn make_pair(
         veth.master = spec.master;
         (veth.mtu, veth.peer.mtu) = (spec.mtu, spec.mtu);
         (veth.mac, veth.peer.mac) = (Some(macs.host), Some(macs.pod));
+        veth.queues = spec.queues;
         match host.add_veth(&veth) {
             Ok(()) => return Ok((name, macs)),
             Err(error) if error.errno() == libc::EEXIST => {
@@ -200,179 +234,6 @@ pub fn make_pair(
             }
             Err(error) => return Err(CniError::caused("failed to make veth pair", &error)),
         }
-    }
-}
-
-/// What the pod's end gets.
-#[derive(Clone, Debug, Default)]
-pub struct PodEnd {
-    /// Its addresses.
-    pub addresses: Vec<AddressSpec>,
-    /// Its routes, in this order; the link is filled in.
-    pub routes: Vec<RouteSpec>,
-    /// Permanent neighbours.
-    pub neighbours: Vec<(IpAddr, MacAddr)>,
-    /// Sysctls that are good to have, relative to `/proc/sys/net/`.
-    pub sysctls: Vec<(String, &'static str)>,
-}
-
-impl PodEnd {
-    /// The addresses and routes of a result. With `dad`, duplicate address detection is waited for; without it
-    /// addresses can be used at once.
-    ///
-    /// # Errors
-    ///
-    /// When a route's destination has host bits.
-    pub fn from_result(result: &AddResult, dad: bool) -> Result<PodEnd, CniError> {
-        let address = |ip: &IpConfig| AddressSpec {
-            no_dad: !dad,
-            ..AddressSpec::new(ip.address.address, ip.address.prefix_len)
-        };
-        let first_gateway = |is_ipv4: bool| {
-            result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == is_ipv4)
-        };
-        let route = |route: &Route| {
-            route_spec(route, route.gw.or_else(|| first_gateway(route.dst.address.is_ipv4())))
-        };
-        Ok(PodEnd {
-            addresses: result.ips.iter().map(address).collect(),
-            routes: result.routes.iter().map(route).collect::<Result<_, _>>()?,
-            ..PodEnd::default()
-        })
-    }
-
-    fn has_ipv6(&self) -> bool {
-        self.addresses.iter().any(|address| address.address.is_ipv6())
-    }
-
-    /// The requests, and for each what to say when it is refused.
-    fn requests(&self, index: IfIndex, ifname: &str) -> (Requests, Vec<Asked>) {
-        let mut requests = Requests::new();
-        let mut names = Vec::new();
-        let mut name = |failure: String, is_route| names.push(Asked { failure, is_route });
-        for address in &self.addresses {
-            requests.add_address(index, address);
-            let text = format!("{}/{}", address.address, address.prefix_len);
-            name(format!("failed to add IP addr {text} to {ifname:?}"), false);
-        }
-        requests.set_up(index);
-        name(format!("failed to set {ifname:?} UP"), false);
-        for (address, mac) in &self.neighbours {
-            requests.add_neighbour(index, *address, *mac);
-            name(format!("failed to add neighbour {address} to {ifname:?}"), false);
-        }
-        for route in &self.routes {
-            requests.prepend_route(&route.dev(index));
-            let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-            name(format!("failed to add route '{}{via} dev {ifname}'", route.dst), true);
-        }
-        (requests, names)
-    }
-}
-
-/// What a request is about, for the message when it is refused.
-struct Asked {
-    failure: String,
-    is_route: bool,
-}
-
-/// Configures the pod's end and raises it: addresses before it is up, so that the kernel announces them (`arp_notify`),
-/// routes after. All of it is one send.
-///
-/// # Errors
-///
-/// When the kernel refuses any of it; the message says which.
-pub fn configure(netns: &Namespace, ifname: &str, end: &PodEnd) -> Result<(), CniError> {
-    inside(netns, || {
-        let failed =
-            |error: NetlinkError| CniError::caused(format!("failed to configure {ifname:?}"), &error);
-        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
-        let mut rtnl = Rtnl::open().map_err(failed)?;
-        let index = link(&mut rtnl, name)?.index;
-        write_sysctls(ifname, end)?;
-        let (mut requests, names) = end.requests(index, ifname);
-        for (verdict, what) in rtnl.execute(&mut requests).map_err(failed)?.into_iter().zip(names) {
-            match verdict {
-                // The same route twice: `isDefaultGateway` beside a default route without a gateway in `ipam.routes`.
-                Err(error) if error.errno() == libc::EEXIST && what.is_route => {}
-                Err(error) => return Err(CniError::caused(what.failure, &error)),
-                Ok(()) => {}
-            }
-        }
-        if end.addresses.iter().any(|address| address.address.is_ipv6() && !address.no_dad) {
-            settle(&mut rtnl, index, ifname)?;
-        }
-        Ok(())
-    })
-}
-
-/// Tells the network who has the pod's addresses now, so that no cache knows an earlier holder. To be called when frames
-/// get through: the kernel announces by itself when a link is raised (`arp_notify`), but often before the bridge has
-/// noticed that its port has a carrier, and is not heard then (17 of 60 times, Linux 6.18). Setting a MAC address, even to
-/// the same one, makes it announce again (and `ndisc_notify` for IPv6). Not by a packet socket: closing one waits for the
-/// kernel, longer than all of an ADD.
-///
-/// Best effort: without it caches find out by themselves, in up to a minute.
-pub fn announce(netns: &Namespace, ifname: &str) {
-    let announced = inside(netns, || {
-        let failed = |error: NetlinkError| CniError::caused("can't announce addresses", &error);
-        let mut rtnl = Rtnl::open().map_err(failed)?;
-        let name: LinkName = ifname.parse().map_err(|error| CniError::caused("CNI_IFNAME", &error))?;
-        let pod = link(&mut rtnl, name)?;
-        pod.mac.map_or(Ok(()), |mac| rtnl.set_mac(pod.index, mac).map_err(failed))
-    });
-    if let Err(error) = announced {
-        eprintln!("hopwise-cni: {error}");
-    }
-}
-
-fn write_sysctls(ifname: &str, end: &PodEnd) -> Result<(), CniError> {
-    for (key, value) in &end.sysctls {
-        sysctl::try_write(key, value);
-    }
-    if end.has_ipv6() {
-        for link in ["lo", ifname] {
-            let key = format!("ipv6/conf/{link}/disable_ipv6");
-            sysctl::ensure(&key, "0").map_err(|error| error.context("failed to enable IPv6"))?;
-        }
-        // So that addresses survive when the link is taken down.
-        sysctl::ensure(&format!("ipv6/conf/{ifname}/keep_addr_on_down"), "1")?;
-    }
-    Ok(())
-}
-
-fn route_spec(route: &Route, gateway: Option<IpAddr>) -> Result<RouteSpec, CniError> {
-    let dst: Cidr =
-        route.dst.to_string().parse().map_err(|error| CniError::caused("a route's dst", &error))?;
-    let mut spec = RouteSpec::new(dst);
-    spec.gateway = gateway;
-    spec.metric = route.priority.unwrap_or(0);
-    spec.table = route.table.unwrap_or(spec.table);
-    spec.scope = Some(route.scope.unwrap_or(libc::RT_SCOPE_UNIVERSE));
-    (spec.mtu, spec.advmss) = (route.mtu, route.advmss);
-    Ok(spec)
-}
-
-/// Waits until no address is tentative any more.
-fn settle(rtnl: &mut Rtnl, index: IfIndex, ifname: &str) -> Result<(), CniError> {
-    let started = Instant::now();
-    loop {
-        let addresses = rtnl.addresses(index).map_err(|error| {
-            CniError::caused(format!("failed to settle addresses for {ifname:?}"), &error)
-        })?;
-        if let Some(failed) = addresses.iter().find(|address| address.flags & IFA_F_DADFAILED != 0) {
-            let msg = format!("link {ifname} has address {} in DADFAILED state", failed.address);
-            return Err(CniError::failed(msg).details("another host has it"));
-        }
-        if addresses.iter().all(|address| address.flags & IFA_F_TENTATIVE == 0) {
-            return Ok(());
-        }
-        if started.elapsed() > SETTLE {
-            let msg =
-                format!("link {ifname} still has tentative addresses after {} seconds", SETTLE.as_secs());
-            return Err(CniError::failed(msg));
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -36,6 +36,15 @@ pub const DIFFERENCES: &[Difference] = &[
         "anycast address of a gateway's IPv6 network, on a bridge that had been down",
         &[("host.route.*\"dst\":\"fd00:77::\"*\"type\":\"anycast\"*", "present", "nothing")],
     ),
+    everywhere(
+        "queues of a pod's link",
+        &[
+            ("host.link.veth#*.num_tx_queues", "*", "1"),
+            ("host.link.veth#*.num_rx_queues", "*", "1"),
+            ("pod*.link.eth0.num_tx_queues", "*", "1"),
+            ("pod*.link.eth0.num_rx_queues", "*", "1"),
+        ],
+    ),
     everywhere("`txqueuelen` of the host's end", &[("host.link.veth#*.txqlen", "nothing", "1000")]),
     everywhere(
         "MAC addresses",

@@ -14,7 +14,7 @@ mod tests;
 mod vlan;
 
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use hopwise_core::name::{IfIndex, LinkName, MacAddr};
 
@@ -82,6 +82,29 @@ impl Rtnl {
     /// The link of that index, or `None`.
     pub fn link_by_index(&mut self, index: IfIndex) -> Result<Option<LinkInfo>, NetlinkError> {
         self.link(index.into())
+    }
+
+    /// The index of the link of that name, or `None`. By the ioctl of netdevice(7), which answers at once;
+    /// [`Rtnl::link_by_name`] waits for whoever is changing links, in whichever namespace.
+    pub fn index_by_name(&self, name: LinkName) -> Result<Option<IfIndex>, NetlinkError> {
+        // SAFETY: all zeros is a valid request.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // A name is shorter than the field, which stays terminated.
+        for (place, byte) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
+            *place = byte as libc::c_char;
+        }
+        // SAFETY: the pointer is to a request that outlives the call; every socket answers it.
+        let status = unsafe {
+            libc::ioctl(self.socket.as_fd().as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request)
+        };
+        if status < 0 {
+            let error = std::io::Error::last_os_error();
+            let none = error.raw_os_error() == Some(libc::ENODEV);
+            return if none { Ok(None) } else { Err(error.into()) };
+        }
+        // SAFETY: the kernel has filled in this field of the union.
+        let index = unsafe { request.ifr_ifru.ifru_ifindex };
+        Ok(Some(IfIndex(index as u32)))
     }
 
     fn link(&mut self, link: LinkRef) -> Result<Option<LinkInfo>, NetlinkError> {

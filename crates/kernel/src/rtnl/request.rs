@@ -17,6 +17,9 @@ const IFLA_BR_VLAN_FILTERING: u16 = 7;
 /// `linux/if_link.h`, `IFLA_BRPORT_*`.
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+/// `linux/if_link.h`: values by `IPV4_DEVCONF_*` (`linux/ip.h`).
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 /// `linux/if_addr.h`.
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
@@ -87,12 +90,14 @@ impl Requests {
         if let Some(group) = veth.group {
             message.u32(libc::IFLA_GROUP, group);
         }
+        set_queues(&mut message, veth.queues);
         let mut info = message.nested(libc::IFLA_LINKINFO);
         info.str(libc::IFLA_INFO_KIND, "veth");
         let mut data = info.nested(libc::IFLA_INFO_DATA);
         let mut peer = data.nested(VETH_INFO_PEER);
         peer.raw(&ifinfomsg(libc::AF_UNSPEC, 0, 0, 0));
         describe(&mut peer, veth.peer.name, veth.peer.mac, veth.peer.mtu);
+        set_queues(&mut peer, veth.queues);
         if let Some(namespace) = veth.peer.namespace {
             peer.u32(libc::IFLA_NET_NS_FD, namespace.as_raw_fd() as u32);
         }
@@ -112,6 +117,17 @@ impl Requests {
     /// Raises a link.
     pub fn set_up(&mut self, link: impl Into<LinkRef>) -> &mut Self {
         drop(self.link(libc::RTM_SETLINK, link.into(), UP, UP));
+        self
+    }
+
+    /// Has a link announce its IPv4 addresses when it is raised or gets another MAC address: the sysctl `arp_notify`, by
+    /// netlink and so without /proc.
+    pub fn set_arp_notify(&mut self, link: impl Into<LinkRef>) -> &mut Self {
+        self.link(libc::RTM_SETLINK, link.into(), 0, 0)
+            .nested(libc::IFLA_AF_SPEC)
+            .nested(libc::AF_INET as u16)
+            .nested(IFLA_INET_CONF)
+            .u32(IPV4_DEVCONF_ARP_NOTIFY, 1);
         self
     }
 
@@ -335,6 +351,12 @@ pub(super) fn describe(
     }
     if let Some(mtu) = mtu {
         message.u32(libc::IFLA_MTU, mtu);
+    }
+}
+
+fn set_queues(message: &mut MessageWriter<'_>, queues: Option<u32>) {
+    if let Some(queues) = queues {
+        message.u32(libc::IFLA_NUM_TX_QUEUES, queues).u32(libc::IFLA_NUM_RX_QUEUES, queues);
     }
 }
 

@@ -63,6 +63,40 @@ fn a_veth_pair_is_made_by_one_message_on_a_bridge_and_into_another_namespace() {
 }
 
 #[test]
+fn a_veth_pair_has_as_many_queues_as_asked_for() {
+    in_new_namespace(|| {
+        let pod = Namespace::new().unwrap();
+        let mut rtnl = Rtnl::open().unwrap();
+        let mut veth = VethSpec::new(HOST, POD, Some(pod.as_fd()));
+        veth.queues = Some(3);
+        rtnl.add_veth(&veth).unwrap();
+        let queues = || {
+            // sysfs shows the namespace that it was mounted in; `ip` asks the kernel.
+            let output = std::process::Command::new("ip").args(["-d", "link"]).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.matches("numtxqueues 3").count() + text.matches("numrxqueues 3").count()
+        };
+        assert_eq!((queues(), pod.run(queues).unwrap()), (2, 2));
+    });
+}
+
+#[test]
+fn a_link_is_found_by_its_name_and_told_to_announce_itself() {
+    in_new_namespace(|| {
+        let mut rtnl = Rtnl::open().unwrap();
+        assert_eq!(rtnl.index_by_name(HOST).unwrap(), None);
+        rtnl.add_veth(&VethSpec::new(HOST, POD, None)).unwrap();
+        let index = rtnl.index_by_name(HOST).unwrap().unwrap();
+        assert_eq!(index, rtnl.link_by_name(HOST).unwrap().unwrap().index);
+        let arp_notify = |link: LinkName| {
+            std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{link}/arp_notify")).unwrap()
+        };
+        rtnl.execute_all(Requests::new().set_arp_notify(index)).unwrap();
+        assert_eq!((arp_notify(HOST).trim(), arp_notify(POD).trim()), ("1", "0"));
+    });
+}
+
+#[test]
 fn refusals_carry_the_error_number() {
     in_new_namespace(|| {
         let mut rtnl = Rtnl::open().unwrap();
