@@ -14,8 +14,10 @@
 //! - [`mod@reference`]: what the reference plugins left in netfilter.
 //! - [`nft`]: nf_tables messages.
 //! - [`config`], [`spec`], [`json`]: the specification, without a system.
+//! - [`arena`]: the process's memory.
 
 pub mod agent;
+pub mod arena;
 pub mod bandwidth;
 pub mod bridge;
 pub mod check;
