@@ -9,7 +9,7 @@
 //! line of fixed length, then one line per address of tab-separated fields. A line that starts with `-` is void.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
+    /// The file at `path`, where it is there and may be written.
+    file: Option<File>,
     text: Vec<u8>,
     /// Length of the file; what follows in `text` is not written yet.
     written: usize,
@@ -64,9 +66,11 @@ pub struct Opened {
 impl Index {
     /// Reads the index at `path` for the allocation folder `folder`.
     pub fn open(path: &Path, folder: &Path, boot_id: &str) -> Opened {
+        let file = OpenOptions::new().read(true).write(true).open(path).ok();
         let mut index = Index {
             path: path.to_owned(),
-            text: fs::read(path).unwrap_or_default(),
+            text: read(file.as_ref(), path).unwrap_or_default(),
+            file,
             written: 0,
             voided: Vec::new(),
             void_bytes: 0,
@@ -163,7 +167,7 @@ impl Index {
         if self.rewrite || self.void_bytes > MAX_VOID {
             return self.write_anew();
         }
-        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let file = self.file.as_ref().ok_or(ErrorKind::ReadOnlyFilesystem)?;
         for start in self.voided.drain(..) {
             file.write_all_at(b"-", start as u64)?;
         }
@@ -186,6 +190,7 @@ impl Index {
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&self.text)?;
         fs::rename(&temporary, &self.path)?;
+        self.file = Some(file);
         self.written = self.text.len();
         self.rewrite = false;
         Ok(())
@@ -198,8 +203,17 @@ impl Index {
     /// When the file can't be written; the next one to look will then read all files.
     pub fn seal(&self, folder: &Path) -> io::Result<()> {
         let header = format!("{MAGIC}\t{:36.36}\t{:012}{}", self.boot_id, self.void_bytes, modified(folder)?);
-        File::options().write(true).open(&self.path)?.write_all_at(header.as_bytes(), 0)
+        let file = self.file.as_ref().ok_or(ErrorKind::ReadOnlyFilesystem)?;
+        file.write_all_at(header.as_bytes(), 0)
     }
+}
+
+/// The file's content; of a file that may be read only, too.
+fn read(file: Option<&File>, path: &Path) -> io::Result<Vec<u8>> {
+    let Some(mut file) = file else { return fs::read(path) };
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// The modification time as it stands in the header, fixed in length, with its tabs and line feed.

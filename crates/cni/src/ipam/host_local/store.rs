@@ -15,7 +15,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg};
+use nix::unistd::linkat;
 
 use super::index::{Entry, Index, Opened};
 use super::steps::{Step, Steps};
@@ -310,7 +312,7 @@ fn open_lock(folder: &Path) -> Result<Flock<File>, StoreError> {
     loop {
         match Flock::lock(file, FlockArg::LockExclusive) {
             Ok(lock) => return Ok(lock),
-            Err((again, nix::errno::Errno::EINTR)) => file = again,
+            Err((again, Errno::EINTR)) => file = again,
             Err((_, errno)) => return Err(failed("lock", &path)(errno.into())),
         }
     }
@@ -325,11 +327,7 @@ fn create_whole(folder: &Path, path: &Path, content: &[u8]) -> io::Result<Option
         Ok(mut file) => {
             file.write_all(content)?;
             let stamp = stamp(&file.metadata()?);
-            let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-            let flags = AtFlags::AT_SYMLINK_FOLLOW;
-            let linked =
-                nix::unistd::linkat(nix::fcntl::AT_FDCWD, source.as_str(), nix::fcntl::AT_FDCWD, path, flags);
-            linked.map(|()| stamp).map_err(io::Error::from)
+            link_open(&file, path).map(|()| stamp)
         }
         // A file system without O_TMPFILE (overlayfs before Linux 6.3, some FUSE): a named one, removed whatever happens.
         Err(error)
@@ -349,6 +347,19 @@ fn create_whole(folder: &Path, path: &Path, content: &[u8]) -> io::Result<Option
         Ok(stamp) => Ok(Some(stamp)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Gives a name to a file that has none. By its descriptor where that is allowed (CAP_DAC_READ_SEARCH, or Linux 6.10), else
+/// by way of /proc, which takes several times as long; see open(2) on `O_TMPFILE`.
+fn link_open(file: &File, path: &Path) -> io::Result<()> {
+    let link = |source: &str, flags| linkat(file, source, AT_FDCWD, path, flags);
+    match link("", AtFlags::AT_EMPTY_PATH) {
+        Err(Errno::ENOENT) => {
+            let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+            Ok(link(&source, AtFlags::AT_SYMLINK_FOLLOW)?)
+        }
+        linked => Ok(linked?),
     }
 }
 
