@@ -51,7 +51,16 @@ pub fn build(profile: Profile) -> Result<Artifacts> {
 
     let musl = format!("{arch}-unknown-linux-musl");
     let mut plugin = tools::cargo();
-    plugin.args(["build", "--package", "hopwise-cni", "--profile", "plugin", "--target"]);
+    plugin.args([
+        "rustc",
+        "--package",
+        "hopwise-cni",
+        "--bin",
+        "hopwise-cni",
+        "--profile",
+        "plugin",
+        "--target",
+    ]);
     let triple = if has_target(&rustc, &musl)? || add_target(&musl) {
         plugin.arg(&musl);
         musl
@@ -64,6 +73,8 @@ pub fn build(profile: Profile) -> Result<Artifacts> {
         plugin.arg(&host).env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static"));
         host
     };
+    // At a fixed address: what starts with every pod's network has no time to relocate itself.
+    plugin.args(["--", "-C", "relocation-model=static"]);
     tools::run(&mut plugin)?;
     let target = tools::target_dir()?;
     Ok(Artifacts {
