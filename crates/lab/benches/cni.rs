@@ -2,7 +2,9 @@
 //! at once. Rounds of both alternate in blocks, so that what else the machine does hits both alike.
 //!
 //! Before them stand the floors: what the kernel itself takes for a pod's link, in this process and without any other, and
-//! what a process costs that does nothing.
+//! what a process costs that does nothing. How long the kernel keeps whoever deletes a link waiting depends on what else it
+//! has to clear away, such as the memory of processes that have ended: so each case has a floor of its own for DEL, the same
+//! deletion by this process after the same ADD.
 //!
 //! The reference plugins come from `HOPWISE_REFERENCE_CNI`, a folder that holds `bridge`, `ptp` and `host-local`. Without
 //! them the bench fails: a figure of ours alone says nothing.
@@ -23,6 +25,7 @@ use hopwise_kernel::rtnl::{AddressSpec, BridgeSpec, Requests, RouteSpec, Rtnl, V
 
 use support::Samples;
 
+const OURS: &str = "hopwise-cni";
 const AT_ONCE: usize = 32;
 /// Rounds of one side before the other side's turn.
 const BLOCK: usize = 10;
@@ -33,7 +36,7 @@ fn main() {
     let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
     let (rounds, bursts) = if quick { (BLOCK, 1) } else { (100, 10) };
     let dir = tempfile::tempdir().expect("a directory");
-    let binaries = [("reference", reference_plugins()), ("hopwise-cni", our_plugins(dir.path()))];
+    let binaries = [("reference", reference_plugins()), (OURS, our_plugins(dir.path()))];
     floors(rounds, &binaries);
     for case in cases().iter().filter(|case| words.iter().all(|word| case.what.contains(word.as_str()))) {
         println!("\n# {}: {rounds} rounds one at a time, {bursts} of {AT_ONCE} at once", case.what);
@@ -41,6 +44,7 @@ fn main() {
             binaries.iter().map(|(who, plugins)| Side::new(who, plugins, case, dir.path())).collect();
         for _ in 0..rounds / BLOCK {
             sides.iter_mut().for_each(Side::one_at_a_time);
+            sides.iter_mut().filter(|side| side.is_ours()).for_each(Side::kernel_alone);
         }
         for _ in 0..bursts {
             sides.iter_mut().for_each(Side::at_once);
@@ -117,6 +121,8 @@ struct Side<'a> {
     rounds: usize,
     add: Samples,
     del: Samples,
+    /// Deletion of the link alone, by this process.
+    del_alone: Samples,
     add_at_once: Samples,
     del_at_once: Samples,
     bursts: [Samples; 2],
@@ -128,7 +134,7 @@ impl<'a> Side<'a> {
         let _ = std::fs::remove_dir_all(&data);
         take(&data.join("net"), case.taken);
         let conf = dir.join(format!("{who}.json"));
-        std::fs::write(&conf, case.config(&data, who != "reference")).expect("a configuration");
+        std::fs::write(&conf, case.config(&data, who == OURS)).expect("a configuration");
         let namespace = || Namespace::new().expect("a namespace");
         let side = Side {
             who,
@@ -140,6 +146,7 @@ impl<'a> Side<'a> {
             rounds: 0,
             add: Samples::default(),
             del: Samples::default(),
+            del_alone: Samples::default(),
             add_at_once: Samples::default(),
             del_at_once: Samples::default(),
             bursts: Default::default(),
@@ -161,6 +168,21 @@ impl<'a> Side<'a> {
         {
             self.add.add(add);
             self.del.add(del);
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.who == OURS
+    }
+
+    /// ADD, and then what the kernel alone takes to delete the link.
+    fn kernel_alone(&mut self) {
+        for n in self.rounds - BLOCK..self.rounds {
+            self.inside(|| self.call("ADD", n));
+            let pod = &self.pods[n % AT_ONCE];
+            let mut rtnl = Rtnl::open_in(pod.as_fd()).expect("a socket");
+            self.del_alone.time(|| rtnl.delete_link(LinkName::new_static("eth0")).expect("the pair goes"));
+            self.inside(|| self.call("DEL", n));
         }
     }
 
@@ -197,6 +219,9 @@ impl<'a> Side<'a> {
         let who = self.who;
         self.add.print(&format!("{who}: ADD"), base.map(|base| &base.add));
         self.del.print(&format!("{who}: DEL"), base.map(|base| &base.del));
+        if self.is_ours() {
+            self.del_alone.print("kernel: RTM_DELLINK after the same ADD", base.map(|base| &base.del));
+        }
         self.add_at_once.print(&format!("{who}: ADD, {AT_ONCE} at once"), base.map(|base| &base.add_at_once));
         self.del_at_once.print(&format!("{who}: DEL, {AT_ONCE} at once"), base.map(|base| &base.del_at_once));
         println!(
