@@ -1,10 +1,10 @@
 //! Our nftables table, written by netlink and compared with what `nft` itself lists.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+mod nft_support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hopwise_core::cidr::Cidr;
@@ -16,21 +16,10 @@ use hopwise_kernel::netlink::Socket;
 use hopwise_kernel::netns::in_new_namespace;
 use hopwise_kernel::nft;
 
+use nft_support::run;
+
 fn socket() -> Socket {
     Socket::open(libc::NETLINK_NETFILTER).unwrap()
-}
-
-fn run(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?} <<< {input}: {}", output.status);
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn listing() -> String {

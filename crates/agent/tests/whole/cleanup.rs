@@ -20,14 +20,8 @@ fn everything(node: &Node) -> String {
 #[test]
 fn all_that_is_ours_goes_and_all_else_stays() {
     let mut cluster = Cluster::new(2);
-    let mut inventory = Inventory::of(2);
+    let mut inventory = Inventory::of(2).with_far(&["172.16.0.9"], &["10.244.9.0/24"]);
     inventory.settings = "mode: auto, routeTable: 100".into();
-    inventory.nodes.push((
-        "far".into(),
-        vec!["172.16.0.9".into()],
-        vec!["10.244.9.0/24".into()],
-        String::new(),
-    ));
     cluster.write_inventory(&inventory.text());
     let node = cluster.node(1);
     node.sh("ip route add 172.16.0.0/16 via 192.168.0.254; ip route add 10.7.0.0/16 via 192.168.0.7

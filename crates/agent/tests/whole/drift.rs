@@ -13,14 +13,9 @@ use super::support::{Cluster, Inventory, Node, wait_until};
 /// A node with a direct peer (node2), a peer behind a router reached by VXLAN (far), and routes in a table of their own.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::new(2);
-    let mut inventory = Inventory::of(2);
+    let mut inventory =
+        Inventory::of(2).with_far(&["172.16.0.9", "fd00:99::9"], &["10.244.9.0/24", "fd00:10:244:9::/64"]);
     inventory.settings = "mode: auto, routeTable: 100, masquerade: true".into();
-    inventory.nodes.push((
-        "far".into(),
-        vec!["172.16.0.9".into(), "fd00:99::9".into()],
-        vec!["10.244.9.0/24".into(), "fd00:10:244:9::/64".into()],
-        String::new(),
-    ));
     cluster.write_inventory(&inventory.text());
     cluster
         .node(1)

@@ -10,14 +10,8 @@ use super::support::{Cluster, Inventory};
 #[test]
 fn a_restart_changes_nothing_at_all() {
     let mut cluster = Cluster::new(2);
-    let mut inventory = Inventory::of(2);
+    let mut inventory = Inventory::of(2).with_far(&["172.16.0.9"], &["10.244.9.0/24"]);
     inventory.settings = "mode: auto, routeTable: 100".into();
-    inventory.nodes.push((
-        "far".into(),
-        vec!["172.16.0.9".into()],
-        vec!["10.244.9.0/24".into()],
-        String::new(),
-    ));
     cluster.write_inventory(&inventory.text());
     cluster.node(1).sh("ip route add 172.16.0.0/16 via 192.168.0.254");
     cluster.start();

@@ -132,6 +132,13 @@ impl Inventory {
         }
     }
 
+    /// With a node beyond a router.
+    pub fn with_far(mut self, addresses: &[&str], pod_cidrs: &[&str]) -> Inventory {
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        self.nodes.push(("far".into(), owned(addresses), owned(pod_cidrs), String::new()));
+        self
+    }
+
     pub fn text(&self) -> String {
         let mut text = format!("networks: {{{}}}\nsettings: {{{}}}\nnodes:\n", self.networks, self.settings);
         for (name, addresses, pod_cidrs, more) in &self.nodes {

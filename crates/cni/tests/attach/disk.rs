@@ -1,43 +1,34 @@
 //! What the allocation folder's disk may do: be full, be read-only, have a clock that jumps.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::harness::{Call, Host, Pod};
+use crate::mount::MountNamespace;
 use crate::{V4, V6};
 
-/// A small disk, mounted in a mount namespace of its own and so nowhere else; it goes with its process.
+/// A small disk, mounted in a mount namespace of its own.
 struct Disk {
-    holder: Child,
+    mounts: MountNamespace,
     host: Host,
 }
 
 impl Disk {
     fn new(options: &str) -> Disk {
         let host = Host::new();
-        let script = format!(
-            "mount -t tmpfs -o {options} none {} && echo mounted && exec cat",
-            host.dir.path().display()
-        );
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        let mut holder =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("util-linux's unshare");
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "a tmpfs in a mount namespace; this test needs root");
-        Disk { holder, host }
+        let mount = format!("mount -t tmpfs -o {options} none {}", host.dir.path().display());
+        Disk { mounts: MountNamespace::new(&mount), host }
     }
 
     /// The disk as every process sees it.
     fn path(&self) -> PathBuf {
         let inside = self.host.dir.path().strip_prefix("/").unwrap();
-        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside)
+        PathBuf::from(format!("/proc/{}/root", self.mounts.pid())).join(inside)
     }
 
     fn config(&self, plugin: &str) -> Value {
@@ -64,15 +55,8 @@ impl Disk {
 
     fn remount(&self, how: &str) {
         let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &self.holder.id().to_string(), "mount", "-o", how]);
+        command.args(["--mount", "--target", &self.mounts.pid().to_string(), "mount", "-o", how]);
         assert!(command.arg(self.host.dir.path()).status().expect("util-linux's nsenter").success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
     }
 }
 

@@ -6,6 +6,8 @@ mod disk;
 mod harness;
 mod kill;
 mod lan;
+#[path = "../common/mount.rs"]
+mod mount;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -2,18 +2,18 @@
 //! mount namespace, because libcni's cache is in /var/lib/cni.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::case::ranges;
+use super::mount::MountNamespace;
 use super::place::{Place, Side, files, reference_dir};
 
 /// cnitool on a host of its own.
 struct Tool {
     place: Place,
-    holder: Child,
+    mounts: MountNamespace,
 }
 
 impl Tool {
@@ -23,22 +23,15 @@ impl Tool {
         let conflist = json!({"cniVersion": "1.1.0", "name": "net", "plugins": plugins}).to_string();
         place.write("conf/10-net.conflist", &conflist.replace("{dir}", &dir));
         fs::create_dir(place.dir.path().join("lib")).unwrap();
-        let script = format!("mount --bind {dir}/lib /var/lib && echo mounted && exec cat");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        let mut holder =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("util-linux's unshare");
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "a bind mount in a mount namespace; this test needs root");
-        Tool { place, holder }
+        let mounts = MountNamespace::new(&format!("mount --bind {dir}/lib /var/lib"));
+        Tool { place, mounts }
     }
 
     /// Runs `cnitool VERB net NETNS`; its output, or what it says when it fails.
     fn run(&self, verb: &str, pod: usize) -> Result<Value, String> {
         let mut command = Command::new("nsenter");
         command
-            .args(["--mount", "--target", &self.holder.id().to_string()])
+            .args(["--mount", "--target", &self.mounts.pid().to_string()])
             .arg(reference_dir().join("cnitool"))
             .args([verb, "net", &self.place.paths[pod]])
             .env("CNI_PATH", self.place.plugins(Side::Ours))
@@ -55,13 +48,6 @@ impl Tool {
     fn reserved(&self) -> Vec<String> {
         let files = files(&self.place.dir.path().join("data/net"));
         files.into_keys().filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
     }
 }
 

@@ -11,6 +11,8 @@ mod compare;
 mod differences;
 mod errors;
 mod host_local;
+#[path = "../common/mount.rs"]
+mod mount;
 mod place;
 mod ptp;
 mod snapshot;

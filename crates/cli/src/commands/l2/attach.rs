@@ -9,10 +9,8 @@ use hopwise_core::l2::value::{DEFAULT_BRIDGE, Wanted};
 use hopwise_core::name::LinkName;
 use serde::Serialize;
 
-use super::failure;
-use crate::args::StateDirArgs;
+use super::{CommonArgs, failure};
 use crate::exit::{Exit, Failure};
-use crate::output::Format;
 
 /// Shown by `--help`.
 pub const EXAMPLES: &str = "\
@@ -44,10 +42,7 @@ pub struct AttachCommand {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    state: StateDirArgs,
-    /// How to print it: table, json or yaml
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
-    output: Format,
+    common: CommonArgs,
 }
 
 /// What was done, or would be.
@@ -68,7 +63,7 @@ impl AttachCommand {
     /// Attaches, and prints what was done.
     pub fn run(&self) -> Result<Exit, Failure> {
         let wanted = Wanted { uplink: self.uplink, bridge: self.bridge };
-        let mut uplink = Uplink::open(&self.state.state_dir).map_err(failure)?;
+        let mut uplink = Uplink::open(&self.common.state.state_dir).map_err(failure)?;
         let (commands, answered) = if self.dry_run {
             (uplink.plan_attach(wanted).map_err(failure)?, Vec::new())
         } else {
@@ -88,7 +83,7 @@ impl AttachCommand {
             commands,
             answered,
         };
-        self.output.print(&done, shown)?;
+        self.common.output.print(&done, shown)?;
         Ok(Exit::Good)
     }
 }

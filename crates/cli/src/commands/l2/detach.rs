@@ -4,10 +4,8 @@ use clap::Args;
 use hopwise_agent::l2::{Uplink, no_points};
 use serde::Serialize;
 
-use super::failure;
-use crate::args::StateDirArgs;
+use super::{CommonArgs, failure};
 use crate::exit::{Exit, Failure};
-use crate::output::Format;
 
 /// Shown by `--help`.
 pub const EXAMPLES: &str = "\
@@ -28,10 +26,7 @@ pub struct DetachCommand {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    state: StateDirArgs,
-    /// How to print it: table, json or yaml
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
-    output: Format,
+    common: CommonArgs,
 }
 
 /// What was done, or would be.
@@ -45,13 +40,13 @@ struct Done {
 impl DetachCommand {
     /// Detaches, and prints what was done.
     pub fn run(&self) -> Result<Exit, Failure> {
-        let mut uplink = Uplink::open(&self.state.state_dir).map_err(failure)?;
+        let mut uplink = Uplink::open(&self.common.state.state_dir).map_err(failure)?;
         let commands = if self.dry_run {
             uplink.plan_detach(self.force).map_err(failure)?
         } else {
             uplink.detach(self.force, &mut no_points).map_err(failure)?
         };
-        self.output.print(&Done { dry_run: self.dry_run, commands }, |done| {
+        self.common.output.print(&Done { dry_run: self.dry_run, commands }, |done| {
             let mut text: String = done.commands.iter().map(|command| format!("{command}\n")).collect();
             if done.dry_run {
                 text += "# nothing was changed: --dry-run\n";

@@ -8,7 +8,9 @@ mod status;
 
 use clap::{Args, Subcommand};
 
+use crate::args::StateDirArgs;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 
 /// Shown by `--help`.
 pub const EXAMPLES: &str = "\
@@ -46,6 +48,16 @@ enum Sub {
     /// Print configuration that puts the uplink on the bridge at every boot
     #[command(after_help = persist::EXAMPLES)]
     Persist(persist::PersistCommand),
+}
+
+/// Options of the subcommands that look at what is attached.
+#[derive(Args, Debug)]
+struct CommonArgs {
+    #[command(flatten)]
+    state: StateDirArgs,
+    /// How to print it: table, json or yaml
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
+    output: Format,
 }
 
 impl L2Command {

@@ -4,10 +4,8 @@ use clap::Args;
 use hopwise_agent::l2::{By, Uplink};
 use serde::Serialize;
 
-use super::failure;
-use crate::args::StateDirArgs;
+use super::{CommonArgs, failure};
 use crate::exit::{Exit, Failure};
-use crate::output::Format;
 
 /// Shown by `--help`.
 pub const EXAMPLES: &str = "\
@@ -22,10 +20,7 @@ Exit codes: 0 attached and as it should be, or nothing attached; 2 something dif
 #[derive(Args, Debug)]
 pub struct StatusCommand {
     #[command(flatten)]
-    state: StateDirArgs,
-    /// How to print it: table, json or yaml
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
-    output: Format,
+    common: CommonArgs,
 }
 
 /// What is attached.
@@ -54,17 +49,17 @@ struct Attached {
 impl StatusCommand {
     /// Prints what is attached.
     pub fn run(&self) -> Result<Exit, Failure> {
-        let shown = if Uplink::has_journal(&self.state.state_dir) { self.look()? } else { None };
+        let shown = if Uplink::has_journal(&self.common.state.state_dir) { self.look()? } else { None };
         let exit = match &shown {
             Some(attached) if !attached.differs.is_empty() => Exit::Attention,
             _ => Exit::Good,
         };
-        self.output.print(&Shown { attached: shown }, |shown| table(shown.attached.as_ref()))?;
+        self.common.output.print(&Shown { attached: shown }, |shown| table(shown.attached.as_ref()))?;
         Ok(exit)
     }
 
     fn look(&self) -> Result<Option<Attached>, Failure> {
-        let mut uplink = Uplink::open(&self.state.state_dir).map_err(failure)?;
+        let mut uplink = Uplink::open(&self.common.state.state_dir).map_err(failure)?;
         let Some((entry, healing)) = uplink.check().map_err(failure)? else { return Ok(None) };
         let held = healing.record.held.on_link(entry.record.wanted.uplink, entry.record.wanted.bridge);
         Ok(Some(Attached {
