@@ -26,6 +26,9 @@ pub struct RecordData {
     pub uplink: String,
     /// The bridge.
     pub bridge: String,
+    /// The bridge's MAC address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mac: Option<String>,
     /// Addresses that moved.
     pub addresses: Vec<AddressData>,
     /// Routes that moved.
@@ -196,6 +199,7 @@ impl From<&Record> for RecordData {
         RecordData {
             uplink: record.wanted.uplink.to_string(),
             bridge: record.wanted.bridge.to_string(),
+            mac: record.mac.map(|mac| mac.to_string()),
             addresses: record.held.addresses.iter().map(AddressData::from).collect(),
             routes: record.held.routes.iter().map(RouteData::from).collect(),
             neighbours: record.held.neighbours.iter().map(NeighbourData::from).collect(),
@@ -225,6 +229,7 @@ impl TryFrom<&RecordData> for Record {
         });
         Ok(Record {
             wanted: Wanted { uplink: parse("uplink", &data.uplink)?, bridge: parse("bridge", &data.bridge)? },
+            mac: mac(data.mac.as_ref())?,
             held: Held {
                 addresses: data.addresses.iter().map(Address::from).collect(),
                 routes: data.routes.iter().map(Route::try_from).collect::<Result<_, _>>()?,

@@ -28,7 +28,11 @@ fn killed_at(n: usize, work: impl FnOnce(&mut dyn FnMut(Point<'_>))) -> bool {
 
 #[test]
 fn attaching_that_was_killed_is_undone_by_the_next_command() {
-    let lan = Lan::new();
+    kill_attaching(&Lan::new());
+}
+
+/// Attaches with a kill at each point.
+pub fn kill_attaching(lan: &Lan) {
     ip(&lan.node, "neighbour add 192.168.7.99 lladdr 02:00:00:00:00:99 dev eth1 nud permanent");
     let before = lan.shown();
     let killed = (0..)
@@ -50,7 +54,11 @@ fn attaching_that_was_killed_is_undone_by_the_next_command() {
 
 #[test]
 fn detaching_that_was_killed_is_finished_by_the_next_command() {
-    let lan = Lan::new();
+    kill_detaching(&Lan::new());
+}
+
+/// Detaches with a kill at each point.
+pub fn kill_detaching(lan: &Lan) {
     let before = lan.shown();
     let mut n = 0;
     loop {

@@ -10,14 +10,14 @@ use hopwise_core::note::Note;
 use crate::support::{Lan, WANTED, ip, sysctl, until};
 
 /// A guard that runs in the node; ends when dropped.
-struct Running {
+pub struct Running {
     mailbox: Arc<Mailbox>,
     notes: Arc<Mutex<BTreeMap<&'static str, Note>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(lan: &Lan, wanted: Option<Wanted>) -> Running {
+    pub fn start(lan: &Lan, wanted: Option<Wanted>) -> Running {
         let mailbox = Arc::new(Mailbox::new().unwrap());
         mailbox.want(wanted);
         let notes: Arc<Mutex<BTreeMap<&'static str, Note>>> = Arc::default();
@@ -37,7 +37,7 @@ impl Running {
         Running { mailbox, notes, thread: Some(thread) }
     }
 
-    fn note(&self, id: &str) -> Option<String> {
+    pub fn note(&self, id: &str) -> Option<String> {
         let notes = self.notes.lock().unwrap();
         notes.values().find(|note| note.id == id).map(|note| note.evidence.clone())
     }
@@ -57,7 +57,7 @@ fn try_ip(lan: &Lan, args: &str) {
 }
 
 /// Attached, and seen to work.
-fn attached(lan: &Lan) -> bool {
+pub fn attached(lan: &Lan) -> bool {
     let journal = std::fs::read_to_string(lan.state().join("l2.json")).unwrap_or_default();
     if !journal.contains(r#""phase": "attached""#) {
         return false;

@@ -16,6 +16,24 @@ pub const WANTED: Wanted =
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What the node's link to the LAN is. Whatever it is, it is called `eth1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One cable.
+    Veth,
+    /// Two, one of them used at a time; their MAC addresses by the bond's option `fail_over_mac`.
+    ActiveBackup(&'static str),
+    /// Two at once, by LACP with the switch.
+    Lacp,
+    /// A VLAN device on one.
+    Vlan,
+    /// A VLAN device on a bond of two.
+    VlanOnBond,
+}
+
+/// The links below a bond, and the ports of the switch that they lead to.
+pub const CABLES: [(&str, &str); 2] = [("p3", "slave1"), ("p4", "slave2")];
+
 /// All of it; ends when it is dropped.
 pub struct Lan {
     pub switch: Namespace,
@@ -42,18 +60,34 @@ pub fn sysctl(namespace: &Namespace, path: &str, value: &str) {
 
 /// Waits for something that happens in its own time.
 #[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    assert!(comes(so), "still not: {what}");
+}
+
+/// Looks again and again whether it is so, ever more rarely: where looking takes an emulated processor long and waiting takes
+/// no time, what never comes is told soon.
+fn comes(mut so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(10);
     while !so() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 5 / 4).min(Duration::from_secs(2));
     }
+    true
 }
 
 impl Lan {
     /// The router is 192.168.7.1, fd07::1 and fe80::1, and knows 203.0.113.1 and 2001:db8:ffff::1; the host is .20, the
     /// node .5 of the same networks, with default routes to the router.
     pub fn new() -> Lan {
+        Lan::of(Kind::Veth)
+    }
+
+    /// [`Lan::new`] with another kind of link to the node.
+    pub fn of(kind: Kind) -> Lan {
         let lan = Lan {
             switch: Namespace::new().unwrap(),
             router: Namespace::new().unwrap(),
@@ -63,10 +97,12 @@ impl Lan {
         };
         ip(&lan.switch, "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
         ip(&lan.switch, "link set lan up");
-        for (port, namespace, link, n) in
-            [("p1", &lan.router, "eth0", 1), ("p2", &lan.host, "eth0", 20), ("p3", &lan.node, "eth1", 5)]
+        lan.plug("p1", &lan.router, "eth0", 1);
+        lan.plug("p2", &lan.host, "eth0", 20);
+        lan.plug_node(kind);
+        for (namespace, link, n) in
+            [(&lan.router, "eth0", 1), (&lan.host, "eth0", 20), (&lan.node, "eth1", 5)]
         {
-            lan.plug(port, namespace, link, n);
             for address in [format!("192.168.7.{n}/24"), format!("fd07::{n}/64 nodad")] {
                 ip(namespace, &format!("address add {address} dev {link}"));
             }
@@ -93,17 +129,77 @@ impl Lan {
 
     /// Puts a link of a namespace on the switch, with a MAC and a link-local address that end in `n`.
     pub fn plug(&self, port: &str, namespace: &Namespace, link: &str, n: u8) {
+        self.cable(port, namespace, link, n);
+        ip(&self.switch, &format!("link set {port} master lan up"));
+        settle(namespace, link, n);
+    }
+
+    /// A cable between the switch, where it is down and no port yet, and a namespace, where it is down and has a MAC that
+    /// ends in `n`.
+    fn cable(&self, port: &str, namespace: &Namespace, link: &str, n: u8) {
         let there = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd());
         ip(&self.switch, &format!("link add {port} type veth peer name {link} netns {there}"));
-        ip(&self.switch, &format!("link set {port} master lan addrgenmode none up"));
+        ip(&self.switch, &format!("link set {port} addrgenmode none"));
         ip(namespace, &format!("link set {link} address 02:00:00:00:00:{n:02x} addrgenmode none"));
-        sysctl(namespace, &format!("ipv6/conf/{link}/accept_ra"), "0");
-        ip(namespace, &format!("link set {link} up"));
-        ip(namespace, &format!("address add fe80::{n}/64 dev {link} nodad"));
-        // The kernel makes the route for multicast when the carrier has come.
-        until("multicast", || {
-            ip(namespace, "-6 route show table local").contains(&format!("ff00::/8 dev {link}"))
-        });
+    }
+
+    /// Puts the node's `eth1` on the switch.
+    fn plug_node(&self, kind: Kind) {
+        match kind {
+            Kind::Veth => return self.plug("p3", &self.node, "eth1", 5),
+            Kind::ActiveBackup(macs) => {
+                self.bond("eth1", &format!("active-backup fail_over_mac {macs}"));
+                for (port, _) in CABLES {
+                    ip(&self.switch, &format!("link set {port} master lan up"));
+                }
+            }
+            Kind::Lacp => {
+                let lacp = "802.3ad lacp_rate fast";
+                self.bond("eth1", lacp);
+                aggregate(&self.switch, "lag", lacp, CABLES.map(|(port, _)| port));
+                ip(&self.switch, "link set lag master lan up");
+            }
+            Kind::Vlan => {
+                self.cable("p3", &self.node, "trunk", 5);
+                self.tag(&["p3"], "trunk");
+            }
+            Kind::VlanOnBond => {
+                self.bond("trunk", "active-backup");
+                self.tag(&CABLES.map(|(port, _)| port), "trunk");
+            }
+        }
+        settle(&self.node, "eth1", 5);
+        if kind == Kind::Lacp {
+            until("both in one aggregate", || self.aggregated() == 2);
+        }
+    }
+
+    /// How many of the cables carry traffic by LACP, both ends agreeing.
+    pub fn aggregated(&self) -> usize {
+        let both_agree = |link: &str| {
+            ip(&self.node, &format!("-d link show {link}")).matches(",distributing>").count() == 2
+        };
+        CABLES.iter().filter(|(_, link)| both_agree(link)).count()
+    }
+
+    /// Two cables, and in the node a bond of them.
+    fn bond(&self, name: &str, mode: &str) {
+        for ((port, link), n) in CABLES.iter().zip([5, 6]) {
+            self.cable(port, &self.node, link, n);
+        }
+        aggregate(&self.node, name, mode, CABLES.map(|(_, link)| link));
+    }
+
+    /// Makes ports of the switch carry the LAN as VLAN 100, and the node's `eth1` of it.
+    fn tag(&self, ports: &[&str], trunk: &str) {
+        for port in ports {
+            ip(&self.switch, &format!("link set {port} up"));
+            ip(&self.switch, &format!("link add link {port} name {port}.100 type vlan id 100"));
+            ip(&self.switch, &format!("link set {port}.100 addrgenmode none master lan up"));
+        }
+        ip(&self.node, &format!("link set {trunk} up"));
+        ip(&self.node, &format!("link add link {trunk} name eth1 type vlan id 100"));
+        ip(&self.node, "link set eth1 addrgenmode none");
     }
 
     pub fn state(&self) -> &Path {
@@ -153,11 +249,12 @@ impl Lan {
     /// Whether all is as it was. The kernel makes an IPv6 address usable from a work queue, in its own time.
     #[track_caller]
     pub fn assert_shown(&self, before: &str, when: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.shown() != before && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert_eq!(self.shown(), before, "{when}");
+        let mut now = String::new();
+        comes(|| {
+            now = self.shown();
+            now == before
+        });
+        assert_eq!(now, before, "{when}");
     }
 
     /// Whether the node and the host, and the node and the world, reach each other.
@@ -169,6 +266,28 @@ impl Lan {
             ping(&self.host, address);
         }
     }
+}
+
+/// A bond of links that are down. It has the first one's MAC address.
+fn aggregate(namespace: &Namespace, name: &str, mode: &str, links: [&str; 2]) {
+    ip(namespace, &format!("link add {name} type bond miimon 100 mode {mode}"));
+    ip(namespace, &format!("link set {name} addrgenmode none"));
+    for link in links {
+        ip(namespace, &format!("link set {link} master {name}"));
+    }
+}
+
+/// Sets a link up and gives it a link-local address that ends in `n`; comes back when nothing about it changes any more.
+fn settle(namespace: &Namespace, link: &str, n: u8) {
+    sysctl(namespace, &format!("ipv6/conf/{link}/accept_ra"), "0");
+    ip(namespace, &format!("link set {link} up"));
+    ip(namespace, &format!("address add fe80::{n}/64 dev {link} nodad"));
+    // The kernel tells the state of a link that has its carrier up to a second later.
+    until("state UP", || ip(namespace, &format!("link show {link}")).contains(" state UP "));
+    // And makes the route for multicast when the carrier has come.
+    until("multicast", || {
+        ip(namespace, "-6 route show table local").contains(&format!("ff00::/8 dev {link}"))
+    });
 }
 
 pub fn options() -> AttachOptions {

@@ -50,6 +50,7 @@ fn record() -> Record {
     let sysctls: BTreeMap<Sysctl, String> = SYSCTLS.iter().map(|sysctl| (*sysctl, "1".to_owned())).collect();
     Record {
         wanted: Wanted { uplink: "eth1".parse().unwrap(), bridge: "cni0".parse().unwrap() },
+        mac: Some("02:00:00:00:00:05".parse().unwrap()),
         held: Held { addresses: vec![address], routes: vec![route], neighbours: vec![neighbour] },
         uplink_sysctls: sysctls.clone(),
         bridge: Some(BridgeBefore { mac: neighbour.mac, mtu: 1400, up: true, sysctls: sysctls.clone() }),
@@ -62,6 +63,16 @@ fn a_record_comes_back_as_it_was() {
     let record = record();
     let text = serde_json::to_string(&RecordData::from(&record)).unwrap();
     let data: RecordData = serde_json::from_str(&text).unwrap();
+    assert_eq!(Record::try_from(&data).unwrap(), record);
+}
+
+#[test]
+fn a_record_of_a_version_that_kept_no_mac_address_is_read() {
+    let mut record = record();
+    let mut value = serde_json::to_value(RecordData::from(&record)).unwrap();
+    value.as_object_mut().unwrap().remove("mac").unwrap();
+    let data: RecordData = serde_json::from_value(value).unwrap();
+    record.mac = None;
     assert_eq!(Record::try_from(&data).unwrap(), record);
 }
 

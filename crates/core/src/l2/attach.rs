@@ -46,6 +46,7 @@ pub fn plan(observed: &Observed, wanted: Wanted) -> Result<AttachPlan, Refusal> 
     let held = Held::of(observed, uplink);
     let record = Record {
         wanted,
+        mac: Some(mac),
         uplink_sysctls: uplink_sysctls(observed, uplink),
         bridge: there.map(|link| before(observed, bridge, link, uplink)),
         bridge_sysctls: carried_over(observed, wanted),

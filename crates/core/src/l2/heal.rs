@@ -112,15 +112,16 @@ pub fn plan(observed: &Observed, record: &Record, elapsed: u32) -> Healing {
 /// The two links themselves.
 fn links(observed: &Observed, uplink: &Link, healing: &mut Healing) {
     let names = healing.record.wanted;
+    let mac = healing.record.mac.or(uplink.mac);
     let bridge = observed.links.get(&names.bridge);
     match bridge {
         None => healing.findings.push(Finding::BridgeMissing(names.bridge)),
-        Some(bridge) if bridge.mac != uplink.mac || !bridge.up || bridge.mtu != uplink.mtu => {
+        Some(bridge) if bridge.mac != mac || !bridge.up || bridge.mtu != uplink.mtu => {
             healing.findings.push(Finding::BridgeChanged(names.bridge));
         }
         Some(_) => {}
     }
-    if let Some(mac) = uplink.mac {
+    if let Some(mac) = mac {
         let mut steps = prepare(observed, &healing.record, mac, uplink.mtu);
         // What somebody sets on the bridge later is his own business; a new one starts as the first did.
         if bridge.is_some() {

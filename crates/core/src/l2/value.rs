@@ -452,6 +452,9 @@ impl Held {
 pub struct Record {
     /// Which link on which bridge.
     pub wanted: Wanted,
+    /// The MAC address that the uplink had and the bridge keeps, whatever the uplink's becomes: the LAN knows the node by it.
+    /// `None`: a version that did not write it down has attached; then the bridge follows the uplink.
+    pub mac: Option<MacAddr>,
     /// What the uplink had, and the bridge has for it.
     pub held: Held,
     /// Sysctls of the uplink that attaching changes, and their former values.

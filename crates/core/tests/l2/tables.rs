@@ -2,8 +2,9 @@
 
 use expect_test::expect;
 use hopwise_core::l2::heal::{self, Finding, Suspect, culprit};
+use hopwise_core::l2::step::Step;
 use hopwise_core::l2::value::{
-    Address, Hop, Link, Neighbour, Observed, Route, Special, Sysctl, address_flags,
+    Address, Hop, Link, Neighbour, Observed, Record, Route, Special, Sysctl, address_flags,
 };
 use hopwise_core::l2::{attach, detach};
 
@@ -278,6 +279,27 @@ fn what_ends_meanwhile_is_not_restored() {
     assert_eq!((gone.valid, gone.preferred), (Some(2600), Some(800)));
     let late = heal::plan(&observed, &plan.record, 3600);
     assert_eq!((late.findings, late.steps), (vec![], vec![]));
+}
+
+#[test]
+fn the_bridge_keeps_the_mac_address_that_the_uplink_had() {
+    let mut observed = node();
+    let plan = attach::plan(&observed, WANTED).unwrap();
+    plan.steps.iter().for_each(|step| apply(&mut observed, step));
+    // A bond with `fail_over_mac active` that uses another of its links.
+    let mac = observed.links[&UPLINK].mac;
+    observed.links.get_mut(&UPLINK).unwrap().mac = Some("02:00:00:00:00:06".parse().unwrap());
+    let healing = heal::plan(&observed, &plan.record, 0);
+    assert_eq!((healing.findings, healing.steps), (vec![], vec![]));
+    // Whoever changes the bridge's own is healed to that.
+    observed.links.get_mut(&BRIDGE).unwrap().mac = Some("02:00:00:00:00:06".parse().unwrap());
+    let healing = heal::plan(&observed, &plan.record, 0);
+    assert_eq!(healing.findings, [Finding::BridgeChanged(BRIDGE)]);
+    assert_eq!(healing.steps, [Step::SetMac(BRIDGE, mac.unwrap())]);
+    // A version that kept none followed the uplink.
+    let former = Record { mac: None, ..plan.record };
+    let healing = heal::plan(&observed, &former, 0);
+    assert_eq!((healing.findings, healing.steps), (vec![], vec![]));
 }
 
 #[test]
