@@ -20,3 +20,4 @@ try nft-inet-nat nft add table inet t '{ chain c { type nat hook postrouting pri
 try nft-bridge nft add table bridge t '{ chain c { type filter hook prerouting priority 0; }; }'
 try iptables-nft iptables-nft -t nat -S
 echo "Linux $(uname -r) in the guest has:$has; lacks:${lacks:- nothing}"
+[ -z "$lacks" ]

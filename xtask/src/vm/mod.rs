@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,6 +23,7 @@ use crate::tools;
 use archive::Tree;
 use debian::Kernel;
 pub use jobs::Job;
+use machine::{Heard, Machine};
 
 /// Programs that the guest gets if this machine has them, each with its libraries. Everything else is busybox's.
 const PROGRAMS: [&str; 10] = [
@@ -68,42 +69,26 @@ impl Guest {
     }
 
     /// Boots, runs the jobs one after the other, and ends. Each line that a job prints is given to `on_line` with the
-    /// job's position. The result is their exit codes; 128 and above are signals, as in a shell.
+    /// job's position. None may take longer than `limit`, which ends the guest.
     ///
     /// # Errors
     ///
-    /// When the guest can't be made or does not come to its end within `limit`.
-    pub fn run(
-        &self,
-        jobs: &[Job],
-        limit: Duration,
-        mut on_line: impl FnMut(usize, &str),
-    ) -> Result<Vec<i32>> {
-        let folder = tools::target_dir()?.join(format!("vm-{}", std::process::id()));
+    /// When the guest can't be made.
+    pub fn run(&self, jobs: &[Job], limit: Duration, on_line: impl FnMut(usize, &str)) -> Result<Ran> {
+        let target = tools::target_dir()?;
+        remove_stale(&target);
+        let folder = target.join(folder_name(std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
         let archive = folder.join("root.cpio");
-        let mut codes = Vec::new();
-        let outcome = self.tree(jobs).and_then(|tree| {
+        let machine = self.tree(jobs).and_then(|tree| {
             let mut file = BufWriter::new(File::create(&archive)?);
             tree.write(&mut file)?;
             file.flush()?;
-            machine::run(&self.kernel, &archive, limit, |line| {
-                let (text, code) = jobs::parse(line);
-                if !text.is_empty() || code.is_none() {
-                    on_line(codes.len(), &text);
-                }
-                codes.extend(code);
-            })
+            Machine::start(&self.kernel, &archive)
         });
+        let ran = machine.map(|machine| listen(machine, jobs, limit, on_line));
         let _ = fs::remove_dir_all(&folder);
-        let console = outcome?;
-        match jobs.get(codes.len()) {
-            Some(job) => {
-                let command = job.words.join(" ");
-                bail!("the guest ended while it ran {command}; its kernel said last:\n{console}")
-            }
-            None => Ok(codes),
-        }
+        ran
     }
 
     /// The guest's root file system.
@@ -146,6 +131,69 @@ impl Guest {
             tree.copy_folder(Path::new(EXTENSIONS), Path::new(EXTENSIONS))?;
         }
         Ok(tree)
+    }
+}
+
+/// What came of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The exit codes of those that ended; 128 and above are signals, as in a shell.
+    pub codes: Vec<i32>,
+    /// Why the next one did not, and so the guest did; `None` when there was none.
+    pub broken: Option<String>,
+}
+
+/// Follows a machine to its end, or until a job takes too long.
+fn listen(mut machine: Machine, jobs: &[Job], limit: Duration, mut on_line: impl FnMut(usize, &str)) -> Ran {
+    let (mut codes, mut last) = (Vec::new(), String::new());
+    let mut deadline = Instant::now() + limit;
+    let how = loop {
+        match machine.hear(deadline) {
+            Heard::Line(line) => {
+                let (text, code) = jobs::parse(&line);
+                if !text.is_empty() || code.is_none() {
+                    on_line(codes.len(), &text);
+                }
+                if !text.trim().is_empty() {
+                    last = text;
+                }
+                if let Some(code) = code {
+                    codes.push(code);
+                    last.clear();
+                    deadline = Instant::now() + limit;
+                }
+            }
+            Heard::End => break "ended".to_owned(),
+            Heard::Silence(begun) => {
+                if !begun.is_empty() {
+                    last = String::from_utf8_lossy(&begun).into_owned();
+                }
+                break format!("was ended after {} s", limit.as_secs());
+            }
+        }
+    };
+    let broken = jobs.get(codes.len()).map(|job| {
+        let command = job.words.join(" ");
+        let console = machine.console();
+        let last = if last.is_empty() { "nothing" } else { &last };
+        format!("the guest {how} while it ran {command}, which said last: {last}\nthe kernel said last:\n{console}")
+    });
+    Ran { codes, broken }
+}
+
+/// How the folder of a process's guest is called.
+fn folder_name(process: u32) -> String {
+    format!("vm-{process}")
+}
+
+/// Removes the folders of processes that were killed.
+fn remove_stale(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("vm-").and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -200,10 +248,13 @@ pub fn command(words: &[&str]) -> Result<u8> {
     let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOPWISE_"));
     command.envs(variables);
     let mut stdout = std::io::stdout();
-    let codes = guest.run(&[Job::of(&command)?], BY_HAND, |_, line| {
+    let ran = guest.run(&[Job::of(&command)?], BY_HAND, |_, line| {
         let _ = writeln!(stdout, "{line}");
     })?;
-    Ok(codes.first().and_then(|code| u8::try_from(*code).ok()).unwrap_or(1))
+    if let Some(why) = ran.broken {
+        bail!("{why}");
+    }
+    Ok(ran.codes.first().and_then(|code| u8::try_from(*code).ok()).unwrap_or(1))
 }
 
 /// How long a command run by hand may take.
@@ -224,5 +275,18 @@ mod tests {
             ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from)
         );
         assert_eq!(listed("\tstatically linked\n"), Vec::<PathBuf>::new());
+    }
+    #[test]
+    fn what_a_killed_process_left_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = folder_name(std::process::id());
+        // More than there can be.
+        let gone = folder_name(u32::MAX);
+        for name in [own.as_str(), &gone, "vm-x", "debug"] {
+            fs::create_dir_all(dir.path().join(name).join("below")).unwrap();
+        }
+        remove_stale(dir.path());
+        let there = |name: &str| dir.path().join(name).exists();
+        assert_eq!([own.as_str(), &gone, "vm-x", "debug"].map(there), [true, false, true, true]);
     }
 }
