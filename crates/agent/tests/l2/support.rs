@@ -1,8 +1,9 @@
 //! A LAN: a switch, a router with a network behind it, another host, and the node.
 
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hopwise_agent::l2::{AttachOptions, By, Points, Uplink, no_points};
@@ -54,6 +55,21 @@ pub fn run(namespace: &Namespace, program: &str, args: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs many commands of `ip` in a namespace as one process; each must work. What they print comes together.
+#[track_caller]
+fn batch(namespace: &Namespace, options: &[&str], lines: &[String]) -> String {
+    let start = || {
+        let mut command = Command::new("ip");
+        command.args(options).args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = namespace.run(start).unwrap();
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{lines:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 pub fn sysctl(namespace: &Namespace, path: &str, value: &str) {
     namespace.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap()).unwrap();
 }
@@ -95,82 +111,83 @@ impl Lan {
             node: Namespace::new().unwrap(),
             dir: tempfile::tempdir().unwrap(),
         };
-        ip(&lan.switch, "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
-        ip(&lan.switch, "link set lan up");
-        lan.plug("p1", &lan.router, "eth0", 1);
-        lan.plug("p2", &lan.host, "eth0", 20);
+        let bridge = "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0".to_owned();
+        batch(&lan.switch, &[], &[bridge, "link set lan up".to_owned()]);
+        lan.cable("p1", &lan.router, "eth0", 1, true);
+        lan.cable("p2", &lan.host, "eth0", 20, true);
         lan.plug_node(kind);
-        for (namespace, link, n) in
-            [(&lan.router, "eth0", 1), (&lan.host, "eth0", 20), (&lan.node, "eth1", 5)]
-        {
-            for address in [format!("192.168.7.{n}/24"), format!("fd07::{n}/64 nodad")] {
-                ip(namespace, &format!("address add {address} dev {link}"));
-            }
+        for (namespace, link, n, more) in [
+            (
+                &lan.router,
+                "eth0",
+                1,
+                &["address add 203.0.113.1/32 dev lo", "address add 2001:db8:ffff::1/128 dev lo nodad"][..],
+            ),
+            (&lan.host, "eth0", 20, &["route add default via 192.168.7.1", "route add default via fd07::1"]),
+            (
+                &lan.node,
+                "eth1",
+                5,
+                &[
+                    "route add default via 192.168.7.1 dev eth1 proto static metric 100 src 192.168.7.5",
+                    "route add default via fe80::1 dev eth1 proto static metric 512",
+                ],
+            ),
+        ] {
+            let addresses = [format!("192.168.7.{n}/24"), format!("fd07::{n}/64 nodad")];
+            settle(namespace, link, n, &addresses);
+            batch(namespace, &[], &more.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
         }
-        // The kernel makes an IPv6 address usable from a work queue.
-        for (namespace, link, n) in
-            [(&lan.router, "eth0", 1), (&lan.host, "eth0", 20), (&lan.node, "eth1", 5)]
-        {
-            for address in [format!("fd07::{n}"), format!("fe80::{n}")] {
-                let local = format!("local {address} dev {link} ");
-                until(&local, || ip(namespace, "-6 route show table local").contains(&local));
-            }
-        }
-        ip(&lan.router, "address add 203.0.113.1/32 dev lo");
-        ip(&lan.router, "address add 2001:db8:ffff::1/128 dev lo nodad");
         sysctl(&lan.router, "ipv4/ip_forward", "1");
         sysctl(&lan.router, "ipv6/conf/all/forwarding", "1");
-        ip(&lan.host, "route add default via 192.168.7.1");
-        ip(&lan.host, "-6 route add default via fd07::1");
-        ip(&lan.node, "route add default via 192.168.7.1 dev eth1 proto static metric 100 src 192.168.7.5");
-        ip(&lan.node, "-6 route add default via fe80::1 dev eth1 proto static metric 512");
+        if kind == Kind::Lacp {
+            until("both in one aggregate", || lan.aggregated() == 2);
+        }
         lan
     }
 
     /// Puts a link of a namespace on the switch, with a MAC and a link-local address that end in `n`.
     pub fn plug(&self, port: &str, namespace: &Namespace, link: &str, n: u8) {
-        self.cable(port, namespace, link, n);
-        ip(&self.switch, &format!("link set {port} master lan up"));
-        settle(namespace, link, n);
+        self.cable(port, namespace, link, n, true);
+        settle(namespace, link, n, &[]);
     }
 
-    /// A cable between the switch, where it is down and no port yet, and a namespace, where it is down and has a MAC that
-    /// ends in `n`.
-    fn cable(&self, port: &str, namespace: &Namespace, link: &str, n: u8) {
+    /// A cable between the switch, where it is down and no port yet unless it is said to be one, and a namespace, where it is
+    /// down and has a MAC that ends in `n`.
+    fn cable(&self, port: &str, namespace: &Namespace, link: &str, n: u8, is_port: bool) {
         let there = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd());
-        ip(&self.switch, &format!("link add {port} type veth peer name {link} netns {there}"));
-        ip(&self.switch, &format!("link set {port} addrgenmode none"));
+        let mut lines = vec![
+            format!("link add {port} type veth peer name {link} netns {there}"),
+            format!("link set {port} addrgenmode none"),
+        ];
+        if is_port {
+            lines.push(format!("link set {port} master lan up"));
+        }
+        batch(&self.switch, &[], &lines);
         ip(namespace, &format!("link set {link} address 02:00:00:00:00:{n:02x} addrgenmode none"));
     }
 
-    /// Puts the node's `eth1` on the switch.
+    /// Makes the node's `eth1`, down, and puts it on the switch.
     fn plug_node(&self, kind: Kind) {
         match kind {
-            Kind::Veth => return self.plug("p3", &self.node, "eth1", 5),
+            Kind::Veth => self.cable("p3", &self.node, "eth1", 5, true),
             Kind::ActiveBackup(macs) => {
-                self.bond("eth1", &format!("active-backup fail_over_mac {macs}"));
-                for (port, _) in CABLES {
-                    ip(&self.switch, &format!("link set {port} master lan up"));
-                }
+                self.bond("eth1", &format!("active-backup fail_over_mac {macs}"), true);
             }
             Kind::Lacp => {
                 let lacp = "802.3ad lacp_rate fast";
-                self.bond("eth1", lacp);
+                self.bond("eth1", lacp, false);
                 aggregate(&self.switch, "lag", lacp, CABLES.map(|(port, _)| port));
                 ip(&self.switch, "link set lag master lan up");
             }
             Kind::Vlan => {
-                self.cable("p3", &self.node, "trunk", 5);
+                self.cable("p3", &self.node, "trunk", 5, false);
                 self.tag(&["p3"], "trunk");
             }
             Kind::VlanOnBond => {
-                self.bond("trunk", "active-backup");
+                self.bond("trunk", "active-backup", false);
                 self.tag(&CABLES.map(|(port, _)| port), "trunk");
             }
-        }
-        settle(&self.node, "eth1", 5);
-        if kind == Kind::Lacp {
-            until("both in one aggregate", || self.aggregated() == 2);
         }
     }
 
@@ -183,23 +200,29 @@ impl Lan {
     }
 
     /// Two cables, and in the node a bond of them.
-    fn bond(&self, name: &str, mode: &str) {
+    fn bond(&self, name: &str, mode: &str, are_ports: bool) {
         for ((port, link), n) in CABLES.iter().zip([5, 6]) {
-            self.cable(port, &self.node, link, n);
+            self.cable(port, &self.node, link, n, are_ports);
         }
         aggregate(&self.node, name, mode, CABLES.map(|(_, link)| link));
     }
 
     /// Makes ports of the switch carry the LAN as VLAN 100, and the node's `eth1` of it.
     fn tag(&self, ports: &[&str], trunk: &str) {
-        for port in ports {
-            ip(&self.switch, &format!("link set {port} up"));
-            ip(&self.switch, &format!("link add link {port} name {port}.100 type vlan id 100"));
-            ip(&self.switch, &format!("link set {port}.100 addrgenmode none master lan up"));
-        }
-        ip(&self.node, &format!("link set {trunk} up"));
-        ip(&self.node, &format!("link add link {trunk} name eth1 type vlan id 100"));
-        ip(&self.node, "link set eth1 addrgenmode none");
+        let carry = |port: &&str| {
+            [
+                format!("link set {port} up"),
+                format!("link add link {port} name {port}.100 type vlan id 100"),
+                format!("link set {port}.100 addrgenmode none master lan up"),
+            ]
+        };
+        batch(&self.switch, &[], &ports.iter().flat_map(carry).collect::<Vec<_>>());
+        let lines = [
+            format!("link set {trunk} up"),
+            format!("link add link {trunk} name eth1 type vlan id 100"),
+            "link set eth1 addrgenmode none".to_owned(),
+        ];
+        batch(&self.node, &[], &lines);
     }
 
     pub fn state(&self) -> &Path {
@@ -226,22 +249,14 @@ impl Lan {
 
     /// All that `ip` tells of the node, as it differs between two moments only if something was changed.
     pub fn shown(&self) -> String {
-        let mut shown = String::new();
-        for args in [
-            "-d link show",
-            "address show",
-            "-4 route show table all",
-            "-6 route show table all",
-            "neighbour show nud permanent",
-            "rule show",
-        ] {
-            let text = ip(&self.node, args);
-            let mut lines: Vec<&str> = text.lines().collect();
-            if args.ends_with("all") {
-                // The kernel lists routes to the same place in the order of making.
-                lines.sort_unstable();
-            }
-            shown += &format!("# {args}\n{}\n", lines.join("\n"));
+        let commands = ["link show", "address show", "neighbour show nud permanent", "rule show"];
+        let mut shown = batch(&self.node, &["-d"], &commands.map(str::to_owned));
+        for family in ["-4", "-6"] {
+            // The kernel lists routes to the same place in the order of making.
+            let routes = ip(&self.node, &format!("{family} route show table all"));
+            let mut lines: Vec<&str> = routes.lines().collect();
+            lines.sort_unstable();
+            shown += &format!("# {family}\n{}\n", lines.join("\n"));
         }
         shown
     }
@@ -270,23 +285,31 @@ impl Lan {
 
 /// A bond of links that are down. It has the first one's MAC address.
 fn aggregate(namespace: &Namespace, name: &str, mode: &str, links: [&str; 2]) {
-    ip(namespace, &format!("link add {name} type bond miimon 100 mode {mode}"));
-    ip(namespace, &format!("link set {name} addrgenmode none"));
-    for link in links {
-        ip(namespace, &format!("link set {link} master {name}"));
-    }
+    let mut lines = vec![
+        format!("link add {name} type bond miimon 100 mode {mode}"),
+        format!("link set {name} addrgenmode none"),
+    ];
+    lines.extend(links.map(|link| format!("link set {link} master {name}")));
+    batch(namespace, &[], &lines);
 }
 
-/// Sets a link up and gives it a link-local address that ends in `n`; comes back when nothing about it changes any more.
-fn settle(namespace: &Namespace, link: &str, n: u8) {
+/// Sets a link up and gives it a link-local address that ends in `n`, and others; comes back when nothing about it changes
+/// any more.
+fn settle(namespace: &Namespace, link: &str, n: u8, others: &[String]) {
     sysctl(namespace, &format!("ipv6/conf/{link}/accept_ra"), "0");
-    ip(namespace, &format!("link set {link} up"));
-    ip(namespace, &format!("address add fe80::{n}/64 dev {link} nodad"));
-    // The kernel tells the state of a link that has its carrier up to a second later.
-    until("state UP", || ip(namespace, &format!("link show {link}")).contains(" state UP "));
-    // And makes the route for multicast when the carrier has come.
-    until("multicast", || {
-        ip(namespace, "-6 route show table local").contains(&format!("ff00::/8 dev {link}"))
+    let mut lines = vec![format!("link set {link} up"), format!("address add fe80::{n}/64 dev {link} nodad")];
+    lines.extend(others.iter().map(|address| format!("address add {address} dev {link}")));
+    batch(namespace, &[], &lines);
+    let v6 = others.iter().filter_map(|address| address.split_once("/64")).map(|(address, _)| address);
+    // A link that has its carrier is told to be up up to a second later, and has the route for multicast then; addresses are
+    // made usable from a work queue.
+    let mut marks = vec![" state UP ".to_owned(), format!("multicast ff00::/8 dev {link} ")];
+    let addresses = v6.map(str::to_owned).chain([format!("fe80::{n}")]);
+    marks.extend(addresses.map(|address| format!("local {address} dev {link} ")));
+    let looks = [format!("link show {link}"), "route show table local".to_owned()];
+    until(&format!("{marks:?}"), || {
+        let shown = batch(namespace, &["-6"], &looks);
+        marks.iter().all(|mark| shown.contains(mark))
     });
 }
 
