@@ -14,6 +14,7 @@ use hopwise_kernel::kernel::Kernel;
 use hopwise_kernel::readiness;
 use hopwise_store::saved;
 
+use crate::l2::Uplink;
 use crate::run_dir;
 use crate::state_dir::{self, UndoLog};
 
@@ -39,6 +40,8 @@ pub struct Cleanup {
     pub left: Changes,
     /// The files.
     pub files: Vec<PathBuf>,
+    /// Whether there is a journal of an uplink on a bridge. That stays: pods, and perhaps this node, would be cut off the LAN.
+    pub l2_attached: bool,
 }
 
 /// Cleans up the network namespace of the calling thread. Refuses while an agent runs with the same state directory, since
@@ -58,8 +61,9 @@ pub fn run(options: &CleanupOptions) -> anyhow::Result<Cleanup> {
         state_dir::lock_file(&options.state_dir),
     ];
     files.retain(|file| file.exists());
+    let l2_attached = Uplink::has_journal(&options.state_dir);
     if options.dry_run {
-        return Ok(Cleanup { changes, report: None, left: Changes::default(), files });
+        return Ok(Cleanup { changes, report: None, left: Changes::default(), files, l2_attached });
     }
     let report = kernel.apply(&changes);
     let left = self::changes(&mut kernel, &keys, &sysctls)?;
@@ -70,7 +74,7 @@ pub fn run(options: &CleanupOptions) -> anyhow::Result<Cleanup> {
         }
     }
     drop(lock);
-    Ok(Cleanup { changes, report: Some(report), left, files })
+    Ok(Cleanup { changes, report: Some(report), left, files, l2_attached })
 }
 
 fn changes(

@@ -171,6 +171,7 @@ pub struct ConflistOptions {
 #[serde(rename_all = "camelCase")]
 pub struct Conflist {
     cni_version: &'static str,
+    cni_versions: [&'static str; 2],
     name: String,
     plugins: [Plugin; 1],
 }
@@ -228,7 +229,25 @@ pub fn conflist(lan: &Lan, slice: &PerFamily<SpanSet>, options: &ConflistOptions
         address_conflict_detection: true,
         ipam,
     };
-    Conflist { cni_version: "1.1.0", name: options.name.clone(), plugins: [plugin] }
+    // Runtimes with libcni before 1.2 read no `cniVersions`, and refuse 1.1.0.
+    let versions = ["1.0.0", "1.1.0"];
+    Conflist {
+        cni_version: versions[0],
+        cni_versions: versions,
+        name: options.name.clone(),
+        plugins: [plugin],
+    }
+}
+
+impl Conflist {
+    /// The configuration of the plugin that attaches pods, for a list that has others after it.
+    ///
+    /// # Panics
+    ///
+    /// Never: strings, numbers and lists can always be written.
+    pub fn attaching_plugin(&self) -> serde_json::Value {
+        serde_json::to_value(&self.plugins[0]).expect("strings, numbers and lists can always be written")
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +307,11 @@ mod tests {
         let text = serde_json::to_string_pretty(&conflist(&lan(), &slice, &options)).unwrap();
         expect![[r#"
             {
-              "cniVersion": "1.1.0",
+              "cniVersion": "1.0.0",
+              "cniVersions": [
+                "1.0.0",
+                "1.1.0"
+              ],
               "name": "lan",
               "plugins": [
                 {

@@ -179,7 +179,9 @@ fn what_is_wrong_is_told_and_changes_nothing() {
     let bad = dir.path().join("bad.conflist");
     let bad = bad.to_str().unwrap();
     let run_dir = dir.path().to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["--binary", binary, "--range", "10.244.1.0/31"], 1, "network 10.244.1.0/31 is too small"),
+        (&["--binary", binary, "--range", RANGE, "--bridge", "cni%d"], 64, "\"cni%d\" is not a link name"),
         (&["--binary", "/bin/true", "--range", RANGE], 1, "/bin/true is not a hopwise-cni binary"),
         (&["--binary", "/nonexistent", "--range", RANGE], 1, "can't read /nonexistent"),
         (&["--binary", binary, "--plugins", "vlan", "--range", RANGE], 1, "\"vlan\" is no plugin of"),
@@ -200,4 +202,56 @@ fn what_is_wrong_is_told_and_changes_nothing() {
             fs::read_dir(dir.path().join("bin")).unwrap().flatten().filter(|entry| entry.path().is_file());
         assert_eq!(names.count(), 1, "{args:?}");
     }
+}
+
+#[test]
+fn an_inventory_makes_pods_hosts_of_the_lan() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(dir.path());
+    let binary = plugin();
+    let inventory = dir.path().join("net.yaml");
+    let write = |node: &str| {
+        let lan = "lan: {subnets: [192.168.1.0/24], exclude: [192.168.1.60], addressesPerNode: 50}";
+        let text = format!(
+            "networks: {{pods: [192.168.1.0/24], services: [10.96.0.0/12], {lan}}}\nnodes:\n  \
+             - {{name: other, slices: [192.168.1.100-149]}}\n  - {{name: this, addresses: [192.168.1.5]{node}}}\n"
+        );
+        fs::write(&inventory, text).unwrap();
+    };
+    let install = |name: &str| {
+        let args = ["--binary", binary.to_str().unwrap(), "--inventory", inventory.to_str().unwrap()];
+        node.cni("install", &[&args[..], &["--node", name, "--bridge", "br7", "--mtu", "1400"]].concat())
+    };
+    write("");
+    let refused = [
+        ("this", "net.yaml: node this has no slices\n hint: see what `hopwise l2 slices --inventory"),
+        ("nobody", "net.yaml: nodes: there is no node nobody"),
+    ];
+    for (name, part) in refused {
+        let (code, said) = install(name);
+        assert!(code == 1 && said.contains(part), "{said}");
+    }
+    write(", slices: [192.168.1.60]");
+    let (code, said) = install("this");
+    assert!(code == 1 && said.contains("nothing of the slices of node this can be used"), "{said}");
+    // Too few addresses are said. What is added to a slice that the file doesn't have could be another's one day.
+    write(", slices: [192.168.1.50-69]");
+    let (code, said) = install("this");
+    assert_eq!(code, 0, "{said}");
+    let list = fs::read_to_string(dir.path().join("conf/10-hopwise.conflist")).unwrap();
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let pods = &list["plugins"][0];
+    let range = |first: &str, last: &str| serde_json::json!({"subnet": "192.168.1.0/24", "rangeStart": first, "rangeEnd": last, "gateway": "192.168.1.1"});
+    let expected = [range("192.168.1.50", "192.168.1.59"), range("192.168.1.61", "192.168.1.69")];
+    assert_eq!(pods["ipam"]["ranges"], serde_json::json!([expected]));
+    assert_eq!(pods["ipam"]["routes"][1], serde_json::json!({"dst": "10.96.0.0/12", "gw": "192.168.1.5"}));
+    assert_eq!(
+        (&pods["type"], &pods["bridge"], &pods["mtu"]),
+        (&"hopwise".into(), &"br7".into(), &1400.into())
+    );
+    assert_eq!((&pods["addressConflictDetection"], &list["cniVersion"]), (&true.into(), &"1.0.0".into()));
+    assert_eq!(
+        (&list["plugins"][1]["type"], &list["plugins"][1]["masqAll"]),
+        (&"portmap".into(), &true.into())
+    );
 }

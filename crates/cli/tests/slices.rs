@@ -92,6 +92,10 @@ fn a_wrong_command_line_is_named() {
     for (args, part) in [
         (&["--subnet", "10.0.0.1/24", "--nodes", "a"][..], "did you mean 10.0.0.0/24?"),
         (&["--subnet", "10.0.0.0/24"], "--nodes"),
+        (
+            &["--subnet", "::ffff:10.0.0.0/112", "--nodes", "a"],
+            "is an IPv4 network written as IPv6; write it as IPv4",
+        ),
         (&[&lan[..], &["--exclude", "10.0.0.9-3"]].concat(), "write 10.0.0.3-10.0.0.9"),
         (&[&lan[..], &["--per-node", "0"]].concat(), "--per-node"),
         (

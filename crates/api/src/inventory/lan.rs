@@ -108,7 +108,9 @@ fn refusal(lan: &Lan, error: &LanError) -> FieldError {
     let subnet = |cidr: &Cidr| lan.subnets.iter().rposition(|other| other == cidr).unwrap_or_default();
     match error {
         LanError::NoSubnet => error_text.under("subnets"),
-        LanError::Overlap(_, cidr) | LanError::TooSmall(cidr) => error_text.at(subnet(cidr)).under("subnets"),
+        LanError::Overlap(_, cidr) | LanError::TooSmall(cidr) | LanError::Mapped(cidr) => {
+            error_text.at(subnet(cidr)).under("subnets")
+        }
         LanError::Nothing => error_text.under("addressesPerNode"),
         LanError::Gateway(address) => {
             let at = lan.gateways.iter().position(|other| other == address).unwrap_or_default();

@@ -19,7 +19,12 @@ Examples:
                               accepts; former sysctl values come back
 
 What is ours is known by its mark (ARCHITECTURE.md); nothing else is touched. Nothing is asked. An agent that still runs
-is found by its lock, and nothing is done.";
+is found by its lock, and nothing is done. An uplink on its bridge stays, which is said: `hopwise l2 detach` puts it back.
+Plugins stay: `hopwise cni uninstall` takes them out.";
+
+/// Said where there is a journal of an attachment. Cleaning up must not cut a node off its LAN.
+const ATTACHED: &str = "# left alone: the uplink that `hopwise l2 attach` or the agent's setting l2 has put on a bridge \
+                        (hopwise l2 status); `hopwise l2 detach` puts it back\n";
 
 /// Arguments of `hopwise cleanup`.
 #[derive(Args, Debug)]
@@ -37,12 +42,12 @@ impl CleanupCommand {
         let StateArgs { state_dir, run_dir } = self.state;
         let options = CleanupOptions { state_dir, run_dir, dry_run: self.dry_run };
         let done = cleanup::run(&options).hint("run it as root, after the agent has been stopped")?;
-        print_text(&shown(&done.changes.commands(), &done.files, self.dry_run))?;
+        print_text(&shown(&done.changes.commands(), &done.files, done.l2_attached, self.dry_run))?;
         verdict(&done)
     }
 }
 
-fn shown(commands: &[String], files: &[PathBuf], dry_run: bool) -> String {
+fn shown(commands: &[String], files: &[PathBuf], l2_attached: bool, dry_run: bool) -> String {
     let mut text = String::new();
     for command in commands {
         let _ = writeln!(text, "{command}");
@@ -51,9 +56,12 @@ fn shown(commands: &[String], files: &[PathBuf], dry_run: bool) -> String {
         let _ = writeln!(text, "rm {}", file.display());
     }
     match (text.is_empty(), dry_run) {
-        (true, _) => text.push_str("# nothing of hopwise's is here\n"),
-        (false, true) => text.push_str("# nothing was changed: --dry-run\n"),
-        (false, false) => {}
+        (true, _) if !l2_attached => text.push_str("# nothing of hopwise's is here\n"),
+        (_, true) => text.push_str("# nothing was changed: --dry-run\n"),
+        (_, false) => {}
+    }
+    if l2_attached {
+        text.push_str(ATTACHED);
     }
     text
 }
@@ -78,10 +86,13 @@ mod tests {
         let commands = ["ip route del 10.244.2.0/24 proto 72".to_owned()];
         let files = [PathBuf::from("/var/lib/hopwise/lock")];
         assert_eq!(
-            shown(&commands, &files, true),
+            shown(&commands, &files, false, true),
             "ip route del 10.244.2.0/24 proto 72\nrm /var/lib/hopwise/lock\n# nothing was changed: --dry-run\n"
         );
-        assert_eq!(shown(&[], &[], true), "# nothing of hopwise's is here\n");
-        assert_eq!(shown(&[], &files, false), "rm /var/lib/hopwise/lock\n");
+        assert_eq!(shown(&[], &[], false, true), "# nothing of hopwise's is here\n");
+        assert_eq!(shown(&[], &files, false, false), "rm /var/lib/hopwise/lock\n");
+        assert_eq!(shown(&[], &[], true, false), ATTACHED);
+        assert_eq!(shown(&[], &[], true, true), format!("# nothing was changed: --dry-run\n{ATTACHED}"));
+        assert_eq!(shown(&[], &files, true, false), format!("rm /var/lib/hopwise/lock\n{ATTACHED}"));
     }
 }

@@ -1,9 +1,12 @@
 //! The network configuration list: made from options, or read from a file and checked.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use hopwise_core::cidr::Cidr;
+use hopwise_core::ipam::{Range, RangeSet};
 use hopwise_core::mark::CONFLIST_KEY;
+use hopwise_core::name::LinkName;
 use serde_json::{Map, Value, json};
 
 /// The versions that a generated list offers. The first is what runtimes before libcni 1.2 use, which read no
@@ -43,7 +46,10 @@ pub enum Attachment {
     /// A route per pod, no bridge.
     Ptp,
     /// Ports of this bridge.
-    Bridge(String),
+    Bridge(LinkName),
+    /// Hosts of the LAN, with addresses of the node's slice of it: the configuration that
+    /// [`hopwise_api::slices::conflist`] makes.
+    Lan(Value),
 }
 
 /// What a list is generated from.
@@ -53,7 +59,7 @@ pub struct Options {
     pub network: String,
     /// How pods are attached.
     pub attachment: Attachment,
-    /// The addresses of pods.
+    /// The addresses of pods; the LAN's has its own.
     pub ranges: Vec<Cidr>,
     /// The MTU of pods' links in bytes; `None`: the kernel's choice.
     pub mtu: Option<u32>,
@@ -75,7 +81,8 @@ impl Conflist {
     /// When an option is none that a list can hold.
     pub fn generate(options: &Options, file: &Path) -> Result<Conflist, ConflistError> {
         let mut plugins = vec![attachment(options)];
-        plugins.extend(options.chain.iter().map(|name| chained(name)));
+        let is_lan = matches!(options.attachment, Attachment::Lan(_));
+        plugins.extend(options.chain.iter().map(|name| chained(name, is_lan)));
         let list = json!({
             "cniVersion": VERSIONS[0],
             "cniVersions": VERSIONS,
@@ -143,9 +150,14 @@ pub fn is_configuration(name: &str) -> bool {
 }
 
 fn attachment(options: &Options) -> Value {
-    let mut plugin = json!({ "type": super::MAIN, "ipam": { "type": "host-local", "ranges": range_sets(&options.ranges) } });
+    let ranges = range_sets(&options.ranges);
+    let mut plugin = json!({ "type": super::MAIN, "ipam": { "type": "host-local", "ranges": ranges } });
     match &options.attachment {
         Attachment::Ptp => plugin["attach"] = "ptp".into(),
+        Attachment::Lan(lan) => {
+            plugin = lan.clone();
+            plugin["hairpinMode"] = true.into();
+        }
         Attachment::Bridge(name) => {
             plugin["attach"] = "bridge".into();
             plugin["bridge"] = name.as_str().into();
@@ -180,7 +192,7 @@ fn range_sets(ranges: &[Cidr]) -> Value {
 }
 
 /// A plugin of the chain, with what makes a runtime tell it what it needs.
-fn chained(name: &str) -> Value {
+fn chained(name: &str, is_lan: bool) -> Value {
     let capability = match name {
         "portmap" => Some("portMappings"),
         "bandwidth" => Some("bandwidth"),
@@ -189,6 +201,10 @@ fn chained(name: &str) -> Value {
     let mut plugin = json!({ "type": name });
     if let Some(capability) = capability {
         plugin["capabilities"] = json!({ capability: true });
+    }
+    if is_lan && name == "portmap" {
+        // The pod's default route is the LAN's gateway: without it answers to hosts elsewhere would pass by this host.
+        plugin["masqAll"] = true.into();
     }
     plugin
 }
@@ -271,25 +287,40 @@ impl Check<'_> {
         if program.1 != "host-local" {
             return Ok(Some(program));
         }
-        if let Some(subnet) = ipam.get("subnet") {
-            self.subnet(&format!("{field}.subnet"), subnet)?;
+        if ipam.get("subnet").is_some() {
+            self.range(field, ipam)?;
         }
         for (outer, set) in ipam.get("ranges").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            for (inner, range) in set.as_array().into_iter().flatten().enumerate() {
-                let field = format!("{field}.ranges[{outer}][{inner}].subnet");
-                self.subnet(&field, range.get("subnet").unwrap_or(&Value::Null))?;
-            }
+            let field = format!("{field}.ranges[{outer}]");
+            let ranges = set.as_array().into_iter().flatten().enumerate();
+            let ranges = ranges.map(|(inner, range)| self.range(&format!("{field}[{inner}]"), range));
+            let ranges = ranges.collect::<Result<Vec<Range>, ConflistError>>()?;
+            RangeSet::new(ranges).map_err(|error| self.wrong(&field, error.to_string()))?;
         }
         Ok(None)
     }
 
-    fn subnet(&self, field: &str, subnet: &Value) -> Result<(), ConflistError> {
-        let parsed = subnet.as_str().map(str::parse::<Cidr>);
-        match parsed {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(self.wrong(field, format!("{subnet}: {error}"))),
-            None => Err(self.wrong(field, format!("{subnet} is no subnet; write it like \"10.244.1.0/24\""))),
-        }
+    /// A range of host-local, as that reads it.
+    fn range(&self, field: &str, range: &Value) -> Result<Range, ConflistError> {
+        let subnet = range.get("subnet").unwrap_or(&Value::Null);
+        let wrong = |problem: String| self.wrong(&format!("{field}.subnet"), problem);
+        let subnet = match subnet.as_str().map(str::parse::<Cidr>) {
+            Some(Ok(subnet)) => subnet,
+            Some(Err(error)) => return Err(wrong(format!("{subnet}: {error}"))),
+            None => return Err(wrong(format!("{subnet} is no subnet; write it like \"10.244.1.0/24\""))),
+        };
+        let address = |key: &str| {
+            let value = range.get(key).filter(|value| !value.is_null() && **value != "");
+            let read = |value: &Value| {
+                let address: Option<IpAddr> = value.as_str().and_then(|text| text.parse().ok());
+                let field = format!("{field}.{key}");
+                address.ok_or_else(|| self.wrong(&field, format!("{value} is not an IP address")))
+            };
+            value.map(read).transpose()
+        };
+        let (first, last) = (address("rangeStart")?, address("rangeEnd")?);
+        let made = Range::new(subnet, first, last, address("gateway")?);
+        made.map_err(|error| self.wrong(field, error.to_string()))
     }
 }
 
@@ -380,7 +411,7 @@ mod tests {
         .assert_eq(&list.text);
         assert!(is_ours(list.text.as_bytes()));
         let bridge = Options {
-            attachment: Attachment::Bridge("cni0".into()),
+            attachment: Attachment::Bridge(LinkName::new_static("cni0")),
             ip_masq: true,
             data_dir: Some("/data".into()),
             agent_status: None,
@@ -434,6 +465,17 @@ mod tests {
                 "\"1.2.0\" is no known version; use one of 0.1.0",
             ),
             (subnet("\"subnet\": \"10.0.0.0/33\""), "plugins[0].ipam.subnet", "10.0.0.0/33"),
+            (subnet("\"subnet\": \"10.0.0.0/31\""), "plugins[0].ipam", "10.0.0.0/31 is too small"),
+            (
+                subnet("\"ranges\": [[{\"subnet\": \"10.0.0.0/24\", \"rangeEnd\": \"10.0.1.9\"}]]"),
+                "plugins[0].ipam.ranges[0][0]",
+                "rangeEnd 10.0.1.9 is not in network 10.0.0.0/24",
+            ),
+            (
+                subnet("\"ranges\": [[{\"subnet\": \"10.0.0.0/24\", \"gateway\": \"x\"}]]"),
+                "plugins[0].ipam.ranges[0][0].gateway",
+                "\"x\" is not an IP address",
+            ),
             (subnet("\"ranges\": [[{}]]"), "plugins[0].ipam.ranges[0][0].subnet", "null is no subnet; write"),
         ];
         for (text, field, part) in cases {

@@ -55,6 +55,9 @@ pub enum InstallError {
     /// Somebody else is at it.
     #[error("another `hopwise cni` works on {0}; try again when it has ended")]
     Busy(PathBuf),
+    /// One folder for both.
+    #[error("--bin-dir and --conf-dir are both {0}; give plugins and configurations a folder each")]
+    OneFolder(PathBuf),
     /// The binary is none of ours.
     #[error("{path} is not a hopwise-cni binary that runs here ({problem}); name one with --binary")]
     Binary {
@@ -93,6 +96,17 @@ pub struct Places {
     pub bin_dir: PathBuf,
     /// The folder of network configurations.
     pub conf_dir: PathBuf,
+}
+
+impl Places {
+    /// Two folders are looked at, locked and changed as two.
+    fn check(&self) -> Result<(), InstallError> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if real(&self.bin_dir) == real(&self.conf_dir) {
+            return Err(InstallError::OneFolder(self.bin_dir.clone()));
+        }
+        Ok(())
+    }
 }
 
 /// What to put in place.
@@ -148,6 +162,7 @@ pub fn install(
     dry_run: bool,
     steps: Steps<'_>,
 ) -> Result<Outcome, InstallError> {
+    places.check()?;
     let bin = Folder::new(&places.bin_dir, binary::is_ours, steps);
     let conf = Folder::new(&places.conf_dir, conflist::is_ours, steps);
     let folders = if dry_run { vec![] } else { vec![&bin, &conf] };
@@ -190,6 +205,7 @@ pub fn install(
 ///
 /// When something could not be done; doing it again goes on where this ended.
 pub fn uninstall(places: &Places, dry_run: bool, steps: Steps<'_>) -> Result<Outcome, InstallError> {
+    places.check()?;
     let bin = Folder::new(&places.bin_dir, binary::is_ours, steps);
     let conf = Folder::new(&places.conf_dir, conflist::is_ours, steps);
     let folders = [&bin, &conf].into_iter().filter(|folder| !dry_run && folder.exists());

@@ -288,3 +288,18 @@ fn two_at_once_are_refused() {
     drop(held);
     node.install(1, &no_steps).unwrap();
 }
+
+#[test]
+fn plugins_and_configurations_have_a_folder_each() {
+    let dir = TempDir::new().unwrap();
+    let other = dir.path().join("other");
+    std::os::unix::fs::symlink(dir.path(), &other).unwrap();
+    for conf_dir in [dir.path().to_owned(), other] {
+        let places = Places { bin_dir: dir.path().to_owned(), conf_dir };
+        for refused in [install(&places, &wanted(1), false, &no_steps), uninstall(&places, false, &no_steps)]
+        {
+            assert!(matches!(refused, Err(InstallError::OneFolder(_))), "{refused:?}");
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was put there");
+}

@@ -49,6 +49,9 @@ pub enum LanError {
     /// A subnet without room for pods beside its network and broadcast address.
     #[error("subnet {0} is too small for slices; it needs at least two bits for hosts")]
     TooSmall(Cidr),
+    /// IPv4 in IPv6's clothes.
+    #[error("subnet {0} is an IPv4 network written as IPv6; write it as IPv4")]
+    Mapped(Cidr),
     /// A gateway that pods could not reach.
     #[error("gateway {0} is in none of the LAN's subnets and not link-local; give the LAN's own router")]
     Gateway(IpAddr),
@@ -78,7 +81,7 @@ impl Lan {
     ///
     /// # Errors
     ///
-    /// When there is no subnet, one is too small, two overlap, slices are to be empty, or a gateway is out of reach.
+    /// When there is no subnet, one is too small or IPv4 written as IPv6, two overlap, slices are to be empty, or a gateway is out of reach.
     pub fn check(&self) -> Result<(), LanError> {
         if self.subnets.is_empty() {
             return Err(LanError::NoSubnet);
@@ -89,6 +92,9 @@ impl Lan {
         for (index, one) in self.subnets.iter().enumerate() {
             if one.prefix_len() > one.family().bits() - 2 {
                 return Err(LanError::TooSmall(*one));
+            }
+            if matches!(one.address(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+                return Err(LanError::Mapped(*one));
             }
             if let Some(other) = self.subnets[index + 1..].iter().find(|other| one.overlaps(**other)) {
                 return Err(LanError::Overlap(*one, *other));

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{ArgAction, Args, ValueEnum};
 use hopwise_core::cidr::Cidr;
+use hopwise_core::name::LinkName;
 
 use super::{PlacesArgs, shown};
+use crate::args::NodeArgs;
+use crate::commands::l2::slices;
 use crate::exit::{Exit, Failure, Hint};
 use crate::install::binary::PluginBinary;
 use crate::install::conflist::{self, Attachment, Conflist, Options};
@@ -20,6 +23,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   hopwise cni install --range 10.244.1.0/24,fd00:10:244:1::/64
   hopwise cni install --attach bridge --bridge cni0 --range 10.244.1.0/24
+  hopwise cni install --inventory net.yaml         Pods as hosts of the LAN (docs/l2-slices.md)
   hopwise cni install --conflist net.conflist --plugins bridge,portmap
   hopwise cni install --bin-dir /host/opt/cni/bin --conf-dir /host/etc/cni/net.d   (in an init container)
 
@@ -41,10 +45,10 @@ pub struct InstallCommand {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     plugins: Option<Vec<String>>,
     /// Put this configuration in place, in place of a generated one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_conflist", "network", "attach", "bridge", "range", "mtu", "ip_masq", "data_dir", "agent_status", "chain"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_conflist", "network", "attach", "bridge", "inventory", "range", "mtu", "ip_masq", "data_dir", "agent_status", "chain"])]
     conflist: Option<PathBuf>,
     /// Put no configuration in place
-    #[arg(long, conflicts_with_all = ["network", "attach", "bridge", "range", "mtu", "ip_masq", "data_dir", "agent_status", "chain"])]
+    #[arg(long, conflicts_with_all = ["network", "attach", "bridge", "inventory", "range", "mtu", "ip_masq", "data_dir", "agent_status", "chain"])]
     no_conflist: bool,
     #[command(flatten)]
     generated: GeneratedArgs,
@@ -65,9 +69,14 @@ struct GeneratedArgs {
     /// How pods are attached: ptp (a route each) or bridge
     #[arg(long, value_name = "HOW", default_value = "ptp", hide_possible_values = true)]
     attach: AttachKind,
-    /// The bridge, with --attach bridge
+    /// The bridge, with --attach bridge or --inventory
     #[arg(long, value_name = "NAME", default_value = "cni0")]
-    bridge: String,
+    bridge: LinkName,
+    /// An inventory with `networks.lan`: pods are hosts of that LAN, with addresses of this node's slice
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["range", "attach"])]
+    inventory: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
     /// The addresses of this node's pods [default: the pod CIDRs that the agent wrote down in its run directory]
     #[arg(long, value_name = "CIDR,…", value_delimiter = ',')]
     range: Vec<Cidr>,
@@ -164,17 +173,21 @@ fn without_none(names: Vec<String>) -> Vec<String> {
 impl GeneratedArgs {
     fn options(self) -> Result<Options, Failure> {
         let (mut ranges, mut mtu) = (self.range, self.mtu);
-        if ranges.is_empty() {
+        let attachment = match (&self.inventory, self.attach) {
+            (Some(inventory), _) => {
+                let lan = slices::conflist_for(inventory, &self.node.name()?, self.bridge, &self.network)?;
+                Attachment::Lan(lan.attaching_plugin())
+            }
+            (None, AttachKind::Ptp) => Attachment::Ptp,
+            (None, AttachKind::Bridge) => Attachment::Bridge(self.bridge),
+        };
+        if ranges.is_empty() && self.inventory.is_none() {
             let (agents, agents_mtu) = node_file(&self.run_dir).hint(
                 "give this node's pod CIDRs with --range, or start `hopwise agent` first, which writes them down there",
             )?;
             ranges = agents;
             mtu = mtu.or(agents_mtu);
         }
-        let attachment = match self.attach {
-            AttachKind::Ptp => Attachment::Ptp,
-            AttachKind::Bridge => Attachment::Bridge(self.bridge),
-        };
         Ok(Options {
             network: self.network,
             attachment,

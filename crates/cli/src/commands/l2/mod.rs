@@ -3,7 +3,7 @@
 mod attach;
 mod detach;
 mod persist;
-mod slices;
+pub mod slices;
 mod status;
 
 use clap::{Args, Subcommand};

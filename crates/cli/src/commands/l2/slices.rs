@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use hopwise_api::inventory::{self, LanPlan};
-use hopwise_api::slices::{ConflistOptions, Slices, conflist};
+use hopwise_api::slices::{Conflist, ConflistOptions, Slices, conflist};
 use hopwise_core::cidr::Cidr;
 use hopwise_core::family::PerFamily;
 use hopwise_core::name::{LinkName, NodeName};
-use hopwise_core::slices::{Assignment, Lan, Outcome, Span, assign};
+use hopwise_core::slices::{Assignment, Lan, Outcome, Shortage, Span, SpanSet, assign};
 
 use crate::exit::{Exit, Failure, Hint};
 use crate::output::{Format, print_text, table};
@@ -107,14 +107,7 @@ impl SlicesCommand {
             lan.check().map_err(|error| Failure::new(Exit::Usage, error, "see hopwise l2 slices --help"))?;
             return Ok(LanPlan { nodes: self.nodes.clone(), ..LanPlan::of(lan) });
         };
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("can't read {}", path.display()))
-            .hint("name a file that is there with --inventory")?;
-        let mut plan = inventory::parse_lan(&text, path)?
-            .ok_or_else(|| anyhow!("{}: networks.lan is missing", path.display()))
-            .hint(
-                "add the LAN's subnets: networks: {lan: {subnets: [192.168.1.0/24]}} (docs/l2-slices.md)",
-            )?;
+        let mut plan = read_inventory(path)?;
         plan.lan.exclude.extend(&self.exclude);
         plan.lan.per_node = self.per_node.unwrap_or(plan.lan.per_node);
         Ok(plan)
@@ -137,24 +130,79 @@ impl SlicesCommand {
             .or(only)
             .ok_or_else(|| anyhow!("a conflist is for one node, and there are {}", plan.nodes.len()))
             .hint("name the node with --node NAME")?;
-        let slice = outcome
-            .assignment
-            .nodes
-            .get(node)
-            .ok_or_else(|| anyhow!("node {node} is none of those that have slices"))
-            .hint("name one of --nodes or of the inventory with --node NAME")?;
-        if *slice == PerFamily::default() {
-            let why: Vec<String> = outcome.shortages.iter().map(ToString::to_string).collect();
-            return Err(anyhow!("node {node} has no addresses: {}", why.join("; ")).into());
-        }
-        let options = ConflistOptions {
-            name: self.network.clone(),
-            bridge: self.bridge,
-            node_addresses: plan.node_addresses.get(node).copied().unwrap_or_default(),
-            services: plan.services.clone(),
-        };
-        Ok(serde_json::to_string_pretty(&conflist(&plan.lan, slice, &options))? + "\n")
+        let conflist = node_conflist(plan, outcome, node, self.bridge, &self.network)?;
+        Ok(serde_json::to_string_pretty(&conflist)? + "\n")
     }
+}
+
+fn read_inventory(path: &Path) -> Result<LanPlan, Failure> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("can't read {}", path.display()))
+        .hint("name a file that is there with --inventory")?;
+    inventory::parse_lan(&text, path)?
+        .ok_or_else(|| anyhow!("{}: networks.lan is missing", path.display()))
+        .hint("add the LAN's subnets: networks: {lan: {subnets: [192.168.1.0/24]}} (docs/l2-slices.md)")
+}
+
+fn node_conflist(
+    plan: &LanPlan,
+    outcome: &Outcome,
+    node: &NodeName,
+    bridge: LinkName,
+    network: &str,
+) -> Result<Conflist, Failure> {
+    let slice = outcome
+        .assignment
+        .nodes
+        .get(node)
+        .ok_or_else(|| anyhow!("node {node} is none of those that have slices"))
+        .hint("name one of --nodes or of the inventory with --node NAME")?;
+    if *slice == PerFamily::default() {
+        let why: Vec<String> = outcome.shortages.iter().map(ToString::to_string).collect();
+        return Err(anyhow!("node {node} has no addresses: {}", why.join("; ")).into());
+    }
+    let options = ConflistOptions {
+        name: network.to_owned(),
+        bridge,
+        node_addresses: plan.node_addresses.get(node).copied().unwrap_or_default(),
+        services: plan.services.clone(),
+    };
+    Ok(conflist(&plan.lan, slice, &options))
+}
+
+/// The configuration of a node whose slice stands in an inventory.
+///
+/// # Errors
+///
+/// When it doesn't: what is only worked out may be another's as soon as a node is added. So only what is written counts.
+pub fn conflist_for(
+    inventory: &Path,
+    node: &NodeName,
+    bridge: LinkName,
+    network: &str,
+) -> Result<Conflist, Failure> {
+    let plan = read_inventory(inventory)?;
+    let file = inventory.display();
+    if !plan.nodes.contains(node) {
+        let error = anyhow!("{file}: nodes: there is no node {node}");
+        return Err(error).hint("name one that is there with --node NAME");
+    }
+    let written = plan.assigned.nodes.get(node).filter(|slice| **slice != PerFamily::default());
+    let written = written.ok_or_else(|| anyhow!("{file}: node {node} has no slices")).hint(format!(
+        "see what `hopwise l2 slices --inventory {file}` says, and write it there: nodes: [{{name: {node}, slices: […]}}]"
+    ))?;
+    let mut outcome = assign(&plan.lan, &plan.nodes, &plan.assigned);
+    let ours = |shortage: &&Shortage| shortage.nodes.iter().any(|(name, _)| name == node);
+    outcome.shortages.iter().filter(ours).for_each(|shortage| eprintln!("{shortage}"));
+    if let Some(slice) = outcome.assignment.nodes.get_mut(node) {
+        let both = |now: &SpanSet, written: &SpanSet| now.intersection(written);
+        *slice = PerFamily { v4: both(&slice.v4, &written.v4), v6: both(&slice.v6, &written.v6) };
+        if *slice == PerFamily::default() {
+            let error = anyhow!("{file}: nothing of the slices of node {node} can be used");
+            return Err(error).hint("they are excluded, or outside networks.lan.subnets: correct either");
+        }
+    }
+    node_conflist(&plan, &outcome, node, bridge, network)
 }
 
 /// The table for people: a line for each node, and one for each that is gone.
