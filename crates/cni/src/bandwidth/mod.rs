@@ -136,6 +136,9 @@ fn host_end(host: &mut Rtnl, invocation: &Invocation, result: &AddResult) -> Res
 }
 
 /// Shapes; what could be done is undone when not all could. Returns the device to name in the result.
+///
+/// The device for what the pod sends comes first, and its filter in it: a kernel that lacks either refuses before the pod's
+/// own link is touched.
 fn shape(
     host: &mut Rtnl,
     invocation: &Invocation,
@@ -143,19 +146,26 @@ fn shape(
     link: &LinkInfo,
     name: LinkName,
 ) -> Result<Option<Interface>, CniError> {
+    let egress = bandwidth.egress;
+    let made = egress.map(|shape| redirect(host, invocation, &shape, link, name)).transpose()?;
     if let Some(shape) = bandwidth.ingress {
         let mut requests = Requests::new();
         requests.add_tbf(link.index, &shape.tbf());
-        host.execute_all(&mut requests).map_err(|error| refused("create qdisc", link.name, &error))?;
-    }
-    let made = bandwidth.egress.map(|shape| redirect(host, invocation, &shape, link, name)).transpose();
-    made.inspect_err(|_| {
-        let mut requests = Requests::new();
-        if bandwidth.ingress.is_some() {
-            requests.delete_root(link.index);
+        if let Err(error) = host.execute_all(&mut requests) {
+            if made.is_some() {
+                end_redirection(host, link);
+                let _ = host.delete_link(name);
+            }
+            return Err(refused("create qdisc", link.name, &error));
         }
-        let _ = host.execute(&mut requests);
-    })
+    }
+    Ok(made)
+}
+
+fn end_redirection(host: &mut Rtnl, link: &LinkInfo) {
+    let mut requests = Requests::new();
+    requests.delete_ingress(link.index);
+    let _ = host.execute(&mut requests);
 }
 
 /// Makes the `ifb` device and redirects to it.
@@ -182,9 +192,7 @@ fn redirect(
         let mut requests = Requests::new();
         requests.add_redirect(link.index, ifb.index);
         host.execute_all(&mut requests).map_err(|error| {
-            let mut requests = Requests::new();
-            requests.delete_ingress(link.index);
-            let _ = host.execute(&mut requests);
+            end_redirection(host, link);
             refused("add filter", link.name, &error)
         })
     };
