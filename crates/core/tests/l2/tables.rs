@@ -93,7 +93,7 @@ fn node() -> Observed {
     }
 }
 
-fn commands(steps: &[hopwise_core::l2::step::Step]) -> String {
+fn commands(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
