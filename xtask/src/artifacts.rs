@@ -1,6 +1,7 @@
 //! Building the two binaries that the demo, the lab's tests and the benches run: `hopwise`, and the static plugin in
 //! profile `plugin`.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -44,8 +45,8 @@ impl Profile {
 
 /// Builds both.
 pub fn build(profile: Profile) -> Result<Artifacts> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let host = host_triple(&tools::output(Command::new(&rustc).current_dir(tools::workspace()).arg("-vV"))?)?;
+    let rustc = rustc();
+    let host = host()?;
     let arch = host.split('-').next().unwrap_or("x86_64").to_owned();
     tools::run(tools::cargo().args(["build", "--package", "hopwise", "--profile", profile.name()]))?;
 
@@ -83,12 +84,21 @@ pub fn build(profile: Profile) -> Result<Artifacts> {
     })
 }
 
+fn rustc() -> OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+/// The target triple of this machine.
+pub fn host() -> Result<String> {
+    host_triple(&tools::output(Command::new(rustc()).current_dir(tools::workspace()).arg("-vV"))?)
+}
+
 fn host_triple(version: &str) -> Result<String> {
     let line = version.lines().find_map(|line| line.strip_prefix("host: "));
     line.map(str::to_owned).context("rustc -vV names no host")
 }
 
-fn has_target(rustc: &std::ffi::OsStr, triple: &str) -> Result<bool> {
+fn has_target(rustc: &OsStr, triple: &str) -> Result<bool> {
     let mut command = Command::new(rustc);
     // Asked from the workspace's folder, where rust-toolchain.toml chooses the toolchain.
     let sysroot = tools::output(command.current_dir(tools::workspace()).args(["--print", "sysroot"]))?;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, with one table at the end. CI runs the same.
 
+mod fuzz;
 mod guest;
 mod libtest;
 mod suites;
@@ -22,7 +23,7 @@ pub struct Options {
 }
 
 /// Programs that the tests compare with or use, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("nft", "nftables"),
@@ -30,6 +31,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("ping", "iputils-ping"),
     ("runc", "runc"),
     ("busybox", "busybox-static"),
+    // libFuzzer is built from its source.
+    ("c++", "g++"),
 ];
 
 /// Runs only the suites of the guest.
@@ -64,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
     let rest = |summary: &mut Summary| {
         suites::dependencies(summary);
         if options.fuzz {
-            suites::fuzz(summary);
+            fuzz::run(summary);
         } else {
             summary.not_run("fuzz", "--no-fuzz was given");
         }

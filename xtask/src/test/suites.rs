@@ -14,9 +14,6 @@ use crate::artifacts::Artifacts;
 use crate::peers::Peers;
 use crate::tools;
 
-/// How long each fuzz target runs, in seconds. CI is to notice a parser that panics at once; longer runs are done by hand.
-const FUZZ_SECONDS: u32 = 20;
-
 /// How tests that make network namespaces get to do so.
 #[derive(Clone, Copy, Debug)]
 pub enum Privileges {
@@ -177,42 +174,8 @@ pub fn dependencies(summary: &mut Summary) {
     single(summary, "cargo deny", &mut command);
 }
 
-/// Every fuzz target, a little while each.
-pub fn fuzz(summary: &mut Summary) {
-    let targets = fuzz_targets();
-    let nightly = ["+nightly", "fuzz"];
-    // Through rustup's cargo: the one that runs us has a fixed toolchain and knows no `+nightly`.
-    let fuzz = || {
-        let mut command = Command::new("cargo");
-        command
-            .current_dir(tools::workspace())
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO")
-            .args(nightly);
-        command
-    };
-    if targets.is_empty() {
-        return summary.add(Outcome {
-            name: "fuzz".to_owned(),
-            totals: Totals::default(),
-            remark: None,
-            elapsed: std::time::Duration::ZERO,
-        });
-    }
-    if !tools::works(fuzz().arg("--version")) {
-        let why = "needs cargo-fuzz and a nightly toolchain; rustup toolchain install nightly && cargo install cargo-fuzz";
-        return summary.not_run("fuzz", why);
-    }
-    for target in targets {
-        let mut command = fuzz();
-        let seconds = format!("-max_total_time={FUZZ_SECONDS}");
-        command.args(["run", &target, "--", &seconds, "-verbosity=0", "-print_final_stats=1"]);
-        single(summary, &format!("fuzz {target}"), &mut command);
-    }
-}
-
 /// Runs a command that is one test in itself.
-fn single(summary: &mut Summary, name: &str, command: &mut Command) {
+pub fn single(summary: &mut Summary, name: &str, command: &mut Command) {
     println!("\n== {name}: {}", tools::shown(command));
     let start = Instant::now();
     let result = tools::run(command);
@@ -296,17 +259,6 @@ fn run_libtest(command: &mut Command) -> Result<Totals> {
         bail!("{shown} ended with {status} and no failed test");
     }
     Ok(totals)
-}
-
-fn fuzz_targets() -> Vec<String> {
-    let dir = tools::workspace().join("fuzz/fuzz_targets");
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let sources =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "rs"));
-    let mut names: Vec<String> =
-        sources.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]
