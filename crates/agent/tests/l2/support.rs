@@ -193,10 +193,8 @@ impl Lan {
 
     /// How many of the cables carry traffic by LACP, both ends agreeing.
     pub fn aggregated(&self) -> usize {
-        let both_agree = |link: &str| {
-            ip(&self.node, &format!("-d link show {link}")).matches(",distributing>").count() == 2
-        };
-        CABLES.iter().filter(|(_, link)| both_agree(link)).count()
+        let shown = batch(&self.node, &["-d"], &CABLES.map(|(_, link)| format!("link show {link}")));
+        shown.lines().filter(|line| line.matches(",distributing>").count() == 2).count()
     }
 
     /// Two cables, and in the node a bond of them.
