@@ -314,7 +314,9 @@ fn pods() {
         gateway("never added").steps(&[Del(0), Check(0)]),
         gateway("link gone").steps(&[Add(0), Pod(0, "ip link del eth0"), Check(0), Del(0)]),
         gateway("namespace gone").steps(&[Add(0), Vanish(0), Check(0), Del(0), Del(0)]),
-        gateway("namespace not told").steps(&[Add(0), DelWithout(0), DelWithout(0)]),
+        gateway("namespace not told")
+            .steps(&[Add(0), DelWithout(0), DelWithout(0)])
+            .rows(&["DEL without `CNI_NETNS` while the pod is still there"]),
         gateway("address gone").steps(&[
             Add(0),
             Pod(0, "ip addr del 10.77.0.2/24 dev eth0"),

@@ -85,6 +85,10 @@ pub const DIFFERENCES: &[Difference] = &[
         when: When::AddFailed,
         shows: &[("said.exit of DEL", "1", "0"), ("files*", "*", "*")],
     },
+    on_demand(
+        "DEL without `CNI_NETNS` while the pod is still there",
+        &[("host.link.veth#1.ifname", "veth#1", "nothing"), ("pod0.link.eth0.ifname", "eth0", "nothing")],
+    ),
     on_demand("CHECK of a network without `ipam`", &[("said.exit of CHECK", "1", "0")]),
     on_demand("CHECK of a route in another table", &[("said.exit of CHECK", "1", "0")]),
     on_demand("CHECK with a malformed `cniVersion`", &[("said.stdout.code", "6", "1")]),

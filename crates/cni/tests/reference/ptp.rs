@@ -85,7 +85,9 @@ fn pods() {
         both("never added").steps(&[Del(0), Check(0)]),
         both("link gone").steps(&[Add(0), Pod(0, "ip link del eth0"), Check(0), Del(0)]),
         both("namespace gone").steps(&[Add(0), Vanish(0), Check(0), Del(0), Del(0)]),
-        both("namespace not told").steps(&[Add(0), DelWithout(0), DelWithout(0)]),
+        both("namespace not told")
+            .steps(&[Add(0), DelWithout(0), DelWithout(0)])
+            .rows(&["DEL without `CNI_NETNS` while the pod is still there"]),
         both("address gone").steps(&[Add(0), Pod(0, "ip addr del 10.77.0.2/24 dev eth0"), Check(0), Del(0)]),
         both("host route gone").steps(&[Add(0), Host("ip route del 10.77.0.2"), Check(0), Del(0)]),
     ]);
