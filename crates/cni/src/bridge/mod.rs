@@ -51,7 +51,8 @@ impl Plugin for Bridge {
                 conflict::add(&mut host, &link, &ipam, request, detection)?
             }
         };
-        attach(invocation, &bridge, &netns, &mut host, &mut result).inspect_err(|_| {
+        let mut attaching = Attaching { invocation, bridge: &bridge, netns: &netns, host: &mut host };
+        attaching.attach(&mut result).inspect_err(|_| {
             let _ = ipam.del(request);
         })?;
         if let Some(dns) = bridge.dns {
@@ -171,106 +172,122 @@ fn check_port(
     Err(CniError::failed(format!("CNI veth created for bridge {} was not found", bridge.name)))
 }
 
-fn attach(
-    invocation: &Invocation,
-    bridge: &BridgeConfig,
-    netns: &Namespace,
-    host: &mut Rtnl,
-    result: &mut AddResult,
-) -> Result<(), CniError> {
-    let request = &invocation.request;
-    let link = ensure_bridge(host, bridge)?;
-    let mut vlan_gateway = None;
-    if !result.ips.is_empty() {
-        let gateways = gateway::complete(result, bridge);
-        if let Some(name) = bridge.vlan_gateway {
-            vlan_gateway = Some(vlan::ensure_gateway_link(host, &bridge.vlan, &link, name)?);
-        }
-        let holder = vlan_gateway.as_ref().unwrap_or(&link);
-        gateway::ensure(host, holder, &gateways, bridge.force_address)?;
-    }
-    let spec = PairSpec { master: Some(link.index), mtu: bridge.mtu, queues: bridge.queues, mac: bridge.mac };
-    let (name, mac) = pod::make_pair(host, netns, &request.ifname, &spec)?;
-    let joined = vlan::join(host, &bridge.vlan, &link, name);
-    let checked = joined.and_then(|()| {
-        if bridge.check_mac {
-            // Before the pod can send anything.
-            let table = MacCheck::open(&invocation.config.name);
-            table.and_then(|mut table| table.add(&attachment(request), name, mac.pod))
-        } else {
-            Ok(())
-        }
-    });
-    let attached = checked.and_then(|()| configure(invocation, bridge, netns, host, (name, mac.pod, result)));
-    let masqueraded = attached.and_then(|mac| {
-        if bridge.ip_masq {
-            pod::masquerade(invocation, result)?;
-        }
-        Ok(mac)
-    });
-    let bridge_mac = masqueraded.inspect_err(|_| {
-        let _ = host.delete_link(name);
-        if bridge.check_mac {
-            let _ = end_mac_check(invocation);
-        }
-    })?;
-    let text = |mac: Option<MacAddr>| mac.map(|mac| mac.to_string()).unwrap_or_default();
-    result.interfaces = vec![
-        Interface { name: bridge.bridge.to_string(), mac: text(bridge_mac), ..Interface::default() },
-        Interface { name: name.to_string(), mac: mac.host.to_string(), ..Interface::default() },
-        Interface {
-            name: request.ifname.clone(),
-            mac: mac.pod.to_string(),
-            sandbox: request.netns.clone(),
-            ..Interface::default()
-        },
-    ];
-    result.interfaces.extend(vlan_gateway.map(|link| Interface {
-        name: link.name.to_string(),
-        mac: text(link.mac),
-        ..Interface::default()
-    }));
-    Ok(())
+/// An attachment in the making.
+struct Attaching<'a> {
+    invocation: &'a Invocation,
+    bridge: &'a BridgeConfig,
+    netns: &'a Namespace,
+    host: &'a mut Rtnl,
 }
 
-/// Configures both ends and waits for the port; returns the bridge's MAC address.
-fn configure(
-    invocation: &Invocation,
-    bridge: &BridgeConfig,
-    netns: &Namespace,
-    host: &mut Rtnl,
-    (name, mac, result): (LinkName, MacAddr, &mut AddResult),
-) -> Result<Option<MacAddr>, CniError> {
-    // We want to own the routes of this link.
-    sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
-    if bridge.hairpin || bridge.isolated {
-        let port = pod::link(host, name)?;
-        let spec = PortSpec { hairpin: Some(bridge.hairpin), isolated: Some(bridge.isolated) };
-        let mut requests = Requests::new();
-        requests.set_port(port.index, spec);
-        host.execute_all(&mut requests).map_err(|error| {
-            CniError::caused(format!("can't set hairpinMode or portIsolation of {name}"), &error)
+impl Attaching<'_> {
+    /// Makes the pod's link a port of the bridge, with what is in the result, and writes the links into that.
+    fn attach(&mut self, result: &mut AddResult) -> Result<(), CniError> {
+        let Attaching { bridge, netns, .. } = *self;
+        let request = &self.invocation.request;
+        let link = ensure_bridge(self.host, bridge)?;
+        let vlan_gateway = self.gateways(&link, result)?;
+        let spec =
+            PairSpec { master: Some(link.index), mtu: bridge.mtu, queues: bridge.queues, mac: bridge.mac };
+        let (name, macs) = pod::make_pair(self.host, netns, &request.ifname, &spec)?;
+        let bridge_mac = self.connect(&link, name, macs.pod, result).inspect_err(|_| {
+            let _ = self.host.delete_link(name);
+            if bridge.check_mac {
+                let _ = end_mac_check(self.invocation);
+            }
         })?;
+        let interface = |name: LinkName, mac: Option<MacAddr>| Interface {
+            name: name.to_string(),
+            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            ..Interface::default()
+        };
+        result.interfaces = vec![
+            interface(bridge.bridge, bridge_mac),
+            interface(name, Some(macs.host)),
+            Interface {
+                name: request.ifname.clone(),
+                mac: macs.pod.to_string(),
+                sandbox: request.netns.clone(),
+                ..Interface::default()
+            },
+        ];
+        result.interfaces.extend(vlan_gateway.map(|link| interface(link.name, link.mac)));
+        Ok(())
     }
-    if !bridge.disable_interface {
-        let ifname = &invocation.request.ifname;
-        let mut end = PodEnd::from_result(result, bridge.enable_dad)?;
+
+    /// Puts the gateways' addresses where they belong; returns the link that has them in a VLAN.
+    fn gateways(&mut self, link: &LinkInfo, result: &mut AddResult) -> Result<Option<LinkInfo>, CniError> {
+        if result.ips.is_empty() {
+            return Ok(None);
+        }
+        let gateways = gateway::complete(result, self.bridge);
+        let in_vlan = self.bridge.vlan_gateway;
+        let in_vlan = in_vlan.map(|name| vlan::ensure_gateway_link(self.host, &self.bridge.vlan, link, name));
+        let in_vlan = in_vlan.transpose()?;
+        gateway::ensure(self.host, in_vlan.as_ref().unwrap_or(link), &gateways, self.bridge.force_address)?;
+        Ok(in_vlan)
+    }
+
+    /// Has the port pass on what it is to, and gives the pod's end its addresses. Returns the bridge's MAC address.
+    fn connect(
+        &mut self,
+        link: &LinkInfo,
+        name: LinkName,
+        mac: MacAddr,
+        result: &AddResult,
+    ) -> Result<Option<MacAddr>, CniError> {
+        vlan::join(self.host, &self.bridge.vlan, link, name)?;
+        if self.bridge.check_mac {
+            // Before the pod can send anything.
+            let mut table = MacCheck::open(&self.invocation.config.name)?;
+            table.add(&attachment(&self.invocation.request), name, mac)?;
+        }
+        self.configure_port(name)?;
+        if !self.bridge.disable_interface {
+            self.configure_pod(name, mac, result)?;
+        }
+        // A bridge without a MAC address of its own may have got another one from the port.
+        let bridge_mac = pod::link(self.host, self.bridge.bridge)?.mac;
+        if self.bridge.ip_masq {
+            pod::masquerade(self.invocation, result)?;
+        }
+        Ok(bridge_mac)
+    }
+
+    fn configure_port(&mut self, name: LinkName) -> Result<(), CniError> {
+        // We want to own the routes of this link.
+        sysctl::try_write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+        let BridgeConfig { hairpin, isolated, .. } = *self.bridge;
+        if !hairpin && !isolated {
+            return Ok(());
+        }
+        let index = pod::index(self.host, name)?;
+        let mut requests = Requests::new();
+        requests.set_port(index, PortSpec { hairpin: Some(hairpin), isolated: Some(isolated) });
+        self.host.execute_all(&mut requests).map_err(|error| {
+            CniError::caused(format!("can't set hairpinMode or portIsolation of {name}"), &error)
+        })
+    }
+
+    /// Configures the pod's end, waits for the port, and tells the network.
+    fn configure_pod(&mut self, name: LinkName, mac: MacAddr, result: &AddResult) -> Result<(), CniError> {
+        let ifname = &self.invocation.request.ifname;
+        let mut end = PodEnd::from_result(result, self.bridge.enable_dad)?;
         if !result.ips.is_empty() {
             end.announces = true;
-            end.sysctls = sysctls(ifname, bridge.enable_dad);
+            end.sysctls = sysctls(ifname, self.bridge.enable_dad);
         }
-        pod::inside(netns, || {
+        pod::inside(self.netns, || {
             let mut link = PodLink::open(ifname)?;
             link.configure(&end)?;
             // The socket is the host's wherever the thread is.
-            wait_for_port(host, name)?;
+            wait_for_port(self.host, name)?;
             if end.announces {
                 link.announce(mac);
             }
             Ok(())
-        })?;
+        })
     }
-    Ok(pod::link(host, bridge.bridge)?.mac)
 }
 
 /// Duplicate address detection as asked for.
