@@ -71,9 +71,13 @@ pub fn shaping(host: &Host, veth: &str) -> Value {
     let described = links.as_array().unwrap().iter().filter(|link| link["linkinfo"]["info_kind"] == "ifb");
     let keys = ["ifname", "flags", "mtu", "qdisc", "operstate", "txqlen"];
     let ifbs: Vec<Value> = described.map(|link| pick(link, &keys)).collect();
-    let qdiscs = shown(host, "tc", &["-j", "-d", "qdisc", "show"]);
-    let others = |qdisc: &&Value| qdisc["dev"] != "cni0" && qdisc["dev"] != "lo";
-    let qdiscs: Vec<&Value> = qdiscs.as_array().unwrap().iter().filter(others).collect();
+    let mut qdiscs = shown(host, "tc", &["-j", "-d", "qdisc", "show"]);
+    let qdiscs = qdiscs.as_array_mut().unwrap();
+    qdiscs.retain(|qdisc| qdisc["dev"] != "cni0" && qdisc["dev"] != "lo");
+    for qdisc in &mut *qdiscs {
+        // One for each queue of the link, which is another plugin's.
+        qdisc.as_object_mut().unwrap().remove("refcnt");
+    }
     let mut filters = shown(host, "tc", &["-j", "filter", "show", "dev", veth, "parent", "ffff:"]);
     for filter in filters.as_array_mut().unwrap() {
         if let Some(actions) = filter["options"]["actions"].as_array_mut() {
