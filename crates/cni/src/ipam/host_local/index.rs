@@ -20,6 +20,9 @@ const HEADER_LEN: usize = MAGIC.len() + 1 + 36 + 1 + 12 + 1 + 20 + 1 + 9 + 1;
 /// How much dead weight is carried before the file is written anew, in bytes.
 const MAX_VOID: usize = 64 * 1024;
 
+/// Room for what an ADD appends, in bytes: thousands of entries are not moved for one more.
+const SPARE: usize = 4096;
+
 /// One address and its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -211,7 +214,8 @@ impl Index {
 /// The file's content; of a file that may be read only, too.
 fn read(file: Option<&File>, path: &Path) -> io::Result<Vec<u8>> {
     let Some(mut file) = file else { return fs::read(path) };
-    let mut content = Vec::new();
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut content = Vec::with_capacity(len + SPARE);
     file.read_to_end(&mut content)?;
     Ok(content)
 }
