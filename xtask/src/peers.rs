@@ -24,8 +24,11 @@ struct Module {
     cgo: bool,
 }
 
+/// The module of the reference plugins.
+const CNI: &str = "cni";
+
 const MODULES: [Module; 3] = [
-    Module { name: "cni", variable: "HOPWISE_REFERENCE_CNI", tags: "", cgo: false },
+    Module { name: CNI, variable: "HOPWISE_REFERENCE_CNI", tags: "", cgo: false },
     Module {
         name: "containerd",
         variable: "HOPWISE_CONTAINERD",
@@ -66,6 +69,12 @@ pub fn prepare() -> Peers {
     let mut peers = Peers::default();
     for module in &MODULES {
         peers.note(module.name, module.variable, built(module));
+    }
+    if peers.missing.iter().any(|(name, _)| *name == CNI) {
+        // What the suite of differences compares with then, and says of each case that it leaves out.
+        let older = debian::unpacked(CNI, &["containernetworking-plugins"], Dependencies::Left);
+        let older = older.map(|folder| folder.join("usr/lib/cni"));
+        peers.note("Debian's CNI plugins", "HOPWISE_DEBIAN_CNI", older);
     }
     let older = debian::unpacked("containerd", &["containerd"], Dependencies::Left);
     let older = older.map(|folder| folder.join("usr/bin"));

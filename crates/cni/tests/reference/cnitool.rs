@@ -2,13 +2,15 @@
 //! mount namespace, because libcni's cache is in /var/lib/cni.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::case::ranges;
 use super::mount::MountNamespace;
-use super::place::{Place, Side, files, reference_dir};
+use super::older::peer;
+use super::place::{Place, Side, files};
 
 /// cnitool on a host of its own.
 struct Tool {
@@ -32,7 +34,7 @@ impl Tool {
         let mut command = Command::new("nsenter");
         command
             .args(["--mount", "--target", &self.mounts.pid().to_string()])
-            .arg(reference_dir().join("cnitool"))
+            .arg(cnitool())
             .args([verb, "net", &self.place.paths[pod]])
             .env("CNI_PATH", self.place.plugins(Side::Ours))
             .env("NETCONFPATH", self.place.dir.path().join("conf"));
@@ -49,6 +51,12 @@ impl Tool {
         let files = files(&self.place.dir.path().join("data/net"));
         files.into_keys().filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()
     }
+}
+
+fn cnitool() -> PathBuf {
+    let tool = peer().folder.join("cnitool");
+    assert!(tool.is_file(), "there is no {}: cnitool is built with Go (`cargo xtask peers`)", tool.display());
+    tool
 }
 
 fn goes_through_its_life(plugins: &Value) {

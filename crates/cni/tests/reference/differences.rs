@@ -127,7 +127,7 @@ pub const DIFFERENCES: &[Difference] = &[
     ),
 ];
 
-const fn everywhere(
+pub const fn everywhere(
     name: &'static str,
     shows: &'static [(&'static str, &'static str, &'static str)],
 ) -> Difference {
@@ -149,7 +149,7 @@ pub fn explains(row: &Difference, one: &Differing) -> bool {
 }
 
 /// Whether a text has the shape of a pattern in which `*` is anything.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {

@@ -10,22 +10,13 @@ use hopwise_kernel::netns::Namespace;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::older::peer;
+
 /// Whose plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Reference,
     Ours,
-}
-
-/// The folder of the reference plugins.
-pub fn reference_dir() -> PathBuf {
-    let dir = std::env::var_os("HOPWISE_REFERENCE_CNI").map(PathBuf::from);
-    dir.filter(|dir| dir.join("bridge").is_file()).unwrap_or_else(|| {
-        panic!(
-            "HOPWISE_REFERENCE_CNI names the reference plugins' folder; run `cargo xtask test`, or `cargo xtask peers` \
-             for what to export"
-        )
-    })
 }
 
 /// A pod's namespace, held by a process, so that its path is really gone when it is.
@@ -94,7 +85,7 @@ impl Place {
             namespace.run(write).unwrap();
         }
         let pods = pods.into_iter().map(Some).collect();
-        Place { namespace, dir, pods, paths, reference: reference_dir() }
+        Place { namespace, dir, pods, paths, reference: peer().folder.clone() }
     }
 
     /// Where a side's plugins are.
