@@ -118,7 +118,7 @@ impl<'a> MacCheck<'a> {
     /// When the kernel refuses.
     pub fn retain(&mut self, valid: &BTreeSet<Attachment>) -> Result<(), CniError> {
         let keep: BTreeSet<String> = valid.iter().map(|attachment| self.owner(attachment)).collect();
-        let ours = format!("{} ", self.network);
+        let ours = nft::owned_by(self.network);
         self.remove_if(|comment| comment.starts_with(&ours) && !keep.contains(comment))
     }
 

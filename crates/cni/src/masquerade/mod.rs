@@ -193,7 +193,7 @@ impl<'a> Masquerade<'a> {
             .iter()
             .map(|attachment| owner(self.network, &attachment.container_id, &attachment.ifname))
             .collect();
-        let ours = format!("{} ", self.network);
+        let ours = nft::owned_by(self.network);
         for family in Family::BOTH {
             let held = table::elements(&mut self.socket, family)
                 .map_err(|error| failed("read what is masqueraded", &error))?;

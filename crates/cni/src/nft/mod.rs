@@ -15,6 +15,8 @@ mod write;
 
 use hopwise_kernel::netlink::NetlinkError;
 
+use crate::sha512;
+
 pub use element::{Data, Element};
 pub use read::{RuleInfo, chain_uses, elements, elements_at, generation, rules};
 pub use rule::{Load, Rule};
@@ -41,11 +43,28 @@ const MAX_COMMENT: usize = 128;
 /// How often something else may change the rule set between our looking and our changing it.
 const ATTEMPTS: u32 = 500;
 
-/// The attachment that an element belongs to, as its comment names it. None of the three can contain a blank.
+/// What a network's name may have of that.
+const MAX_NETWORK: usize = 64;
+
+/// The attachment that an element belongs to, as its comment names it. None of the three can contain a blank. What is too
+/// long is named by a hash: cut off, it could be another's name.
 pub fn owner(network: &str, container_id: &str, ifname: &str) -> String {
-    let mut text = format!("{network} {container_id} {ifname}");
-    text.truncate(MAX_COMMENT);
-    text
+    let ours = owned_by(network);
+    let text = format!("{ours}{container_id} {ifname}");
+    if text.len() <= MAX_COMMENT { text } else { format!("{ours}{} {ifname}", short_hash(container_id)) }
+}
+
+/// What the names of all attachments of a network begin with, and no other's.
+pub fn owned_by(network: &str) -> String {
+    match network.get(..MAX_NETWORK) {
+        // No network's name has a tilde.
+        Some(start) if network.len() > MAX_NETWORK => format!("{start}~{} ", short_hash(network)),
+        _ => format!("{network} "),
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    sha512::hex(text.as_bytes())[..16].to_owned()
 }
 
 /// Looks and changes until nothing else changed the rule set in between.
@@ -70,4 +89,28 @@ pub fn until_undisturbed<T>(mut attempt: impl FnMut() -> Result<T, NetlinkError>
 /// Another generation; something is there by now, or is not any more.
 fn is_disturbance(error: &NetlinkError) -> bool {
     matches!(error.errno(), libc::ERESTART | libc::EEXIST | libc::ENOENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_attachments_have_one_name() {
+        assert_eq!(owner("pods", "a", "eth0"), "pods a eth0");
+        let long = |last: &str| format!("{}{last}", "x".repeat(250));
+        let mut names = BTreeSet::new();
+        for network in ["pods".to_owned(), long("a"), long("b"), "x".repeat(64)] {
+            for container in ["a".to_owned(), "f".repeat(64), long("a"), long("b")] {
+                for ifname in ["eth0", "fifteen-letters"] {
+                    let name = owner(&network, &container, ifname);
+                    assert!(name.len() <= MAX_COMMENT && name.starts_with(&owned_by(&network)), "{name}");
+                    assert!(names.insert(name), "{network} {container} {ifname}");
+                }
+            }
+        }
+        assert_ne!(owned_by(&long("a")), owned_by(&long("b")));
+    }
 }

@@ -255,7 +255,7 @@ impl Store {
     ///
     /// When the kernel refuses.
     pub fn retain(&mut self, network: &str, keep: &BTreeSet<String>) -> Result<(), CniError> {
-        let ours = format!("{network} ");
+        let ours = nft::owned_by(network);
         self.remove_if(|owner| owner.starts_with(&ours) && !keep.contains(owner))
             .map_err(|error| failed("remove mappings", &error))
     }
