@@ -119,6 +119,11 @@ fn a_read_only_folder_is_told() {
     disk.remount("remount,ro");
     disk.host.add("two", &two, &config).err(999, "Read-only file system");
     status().err(50, "can't write to");
+    // A network that has no folder yet could get none.
+    let mut fresh = config.clone();
+    fresh["name"] = json!("fresh");
+    let call = Call { command: "STATUS", id: "", netns: "", ifname: "", args: "" };
+    disk.host.call(&call, &fresh).err(50, "can't write to");
     assert_eq!((disk.files().len(), disk.host.n_veths()), (2, 1));
     // The link goes, the address can't.
     let mut checked = config.clone();

@@ -312,12 +312,14 @@ impl<'a> HostLocal<'a> {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(CniError { code: Code::NotAvailable, ..error.into() }),
         };
-        match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {
-            Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
-            Err(errno) => {
-                let msg = format!("host-local: can't write to {}: {}", folder.display(), errno.desc());
-                return Err(CniError::new(Code::NotAvailable, msg));
-            }
+        // The first ADD makes the folder in the next one above that is there.
+        let writable = folder
+            .ancestors()
+            .map(|folder| (folder, nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK)));
+        let first_there = writable.into_iter().find(|(_, access)| *access != Err(nix::errno::Errno::ENOENT));
+        if let Some((folder, Err(errno))) = first_there {
+            let msg = format!("host-local: can't write to {}: {}", folder.display(), errno.desc());
+            return Err(CniError::new(Code::NotAvailable, msg));
         }
         let conflicts = self.conflicts();
         let elsewhere = conflicts.iter().map(|(address, _)| address);
