@@ -52,6 +52,7 @@ struct PtpConfig {
 impl PtpConfig {
     fn load(config: &NetworkConfig) -> Result<PtpConfig, CniError> {
         let root = config.root();
+        pod::discard::check_key(config)?;
         let link_local = match root.get("linkLocalGateway") {
             Some(_) => root.bool("linkLocalGateway")?,
             None => WHOLE.contains(&config.plugin.as_str()),

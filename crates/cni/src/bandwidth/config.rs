@@ -5,6 +5,7 @@ use hopwise_kernel::rtnl::Tbf;
 
 use crate::config::NetworkConfig;
 use crate::json::{FieldError, Object};
+use crate::pod::discard;
 use crate::sha512;
 use crate::spec::CniError;
 
@@ -40,6 +41,7 @@ impl BandwidthConfig {
     /// When a value has the wrong shape, or a rate comes without its burst or the other way round.
     pub fn load(config: &NetworkConfig) -> Result<BandwidthConfig, CniError> {
         let root = config.root();
+        discard::check_key(config)?;
         let keys = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
         let runtime = root.object("runtimeConfig")?.map(|runtime| runtime.object("bandwidth")).transpose()?;
         let holder = match runtime.flatten() {

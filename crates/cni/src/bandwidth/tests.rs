@@ -27,6 +27,7 @@ fn keys_are_read_as_the_reference_reads_them() {
 #[test]
 fn contradictions_are_refused_with_their_place() {
     let cases = [
+        (r#", "deferDeletion": 1"#, "deferDeletion: 1 is not true or false"),
         (r#", "ingressRate": 1000"#, "ingressBurst: if rate is set, burst must also be set"),
         (r#", "egressBurst": 1000"#, "egressRate: if burst is set, rate must also be set"),
         (r#", "egressRate": 7, "egressBurst": 1000"#, "egressRate: 7 bits per second is less than a byte"),

@@ -61,6 +61,7 @@ impl BridgeConfig {
     /// When a value has the wrong shape, two contradict each other, or one asks for what can't be done.
     pub fn load(config: &NetworkConfig, request: &Request) -> Result<BridgeConfig, CniError> {
         let root = config.root();
+        pod::discard::check_key(config)?;
         let is_default_gateway = root.bool("isDefaultGateway")?;
         let has_addresses = !config.ipam_type()?.is_empty();
         let mut bridge = BridgeConfig {

@@ -89,6 +89,7 @@ fn contradictions_and_what_can_not_be_done_are_refused() {
             Code::Internal,
             "mtu: no pod's link can have 5000000000; give 68 to 65535",
         ),
+        (r#", "deferDeletion": "yes""#, Code::Internal, "deferDeletion: \"yes\" is not true or false"),
         (r#", "mtu": 67"#, Code::Internal, "mtu: no pod's link can have 67"),
         (
             r#", "runtimeConfig": {"mac": "ff:ff:ff:ff:ff:ff"}"#,

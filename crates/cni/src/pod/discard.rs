@@ -22,6 +22,7 @@ use hopwise_kernel::netns::Namespace;
 use hopwise_kernel::rtnl::{LinkInfo, Requests, Rtnl};
 
 use crate::config::NetworkConfig;
+use crate::json::FieldError;
 use crate::spec::CniError;
 
 /// How long a child waits for more links to come.
@@ -62,6 +63,15 @@ pub fn discard_here(host: &mut Rtnl, name: LinkName) -> Result<(), CniError> {
     let mut requests = Requests::new();
     requests.discard(link.index).rename(link.index, super::random_veth_name()?);
     gone_or(host.execute_all(&mut requests)).map_err(failed)
+}
+
+/// Refuses a `deferDeletion` that is neither true nor false, which [`is_asked`] takes for the latter.
+///
+/// # Errors
+///
+/// When it is.
+pub fn check_key(config: &NetworkConfig) -> Result<(), FieldError> {
+    config.root().bool("deferDeletion").map(drop)
 }
 
 /// Whether DEL is not to wait for the deletion of links: `deferDeletion`. DEL goes on with a configuration that is wrong.
