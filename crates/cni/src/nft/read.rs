@@ -16,6 +16,15 @@ pub(super) fn write_key(message: &mut MessageWriter<'_>, key: &[u8]) {
     list.nested(abi::LIST_ELEM).nested(elem::KEY).bytes(data::VALUE, key);
 }
 
+/// Asks once more what the kernel has called invalid: so it does, too, when its module is not loaded yet and this process
+/// did not get its turn to have it loaded (see [`Socket::open`]).
+fn once_loaded<T>(mut question: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
+    match question() {
+        Err(error) if error.errno() == libc::EINVAL => question(),
+        outcome => outcome,
+    }
+}
+
 /// The generation of the rule set, which every change of it in this namespace counts up.
 ///
 /// # Errors
@@ -24,14 +33,16 @@ pub(super) fn write_key(message: &mut MessageWriter<'_>, key: &[u8]) {
 pub fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
     let mut batch = Batch::new();
     drop(batch.message(abi::SUBSYSTEM << 8 | msg::GETGEN, 0, &[libc::AF_UNSPEC as u8, 0, 0, 0]));
-    let mut found = Ok(0);
-    socket.ask(&mut batch, |_, answer| {
-        found = answer.map(|message| {
-            let id = message.attributes(abi::NFGENMSG).find(abi::GEN_ID).and_then(|id| id.be32());
-            id.filter(|_| message.kind & 0xff == msg::NEWGEN).unwrap_or(0)
-        });
-    })?;
-    found
+    once_loaded(|| {
+        let mut found = Ok(0);
+        socket.ask(&mut batch, |_, answer| {
+            found = answer.map(|message| {
+                let id = message.attributes(abi::NFGENMSG).find(abi::GEN_ID).and_then(|id| id.be32());
+                id.filter(|_| message.kind & 0xff == msg::NEWGEN).unwrap_or(0)
+            });
+        })?;
+        found
+    })
 }
 
 /// Asks many questions at once; what isn't there is `None`.
@@ -40,15 +51,17 @@ fn ask<T>(
     mut batch: Batch,
     read: impl Fn(&Message<'_>) -> Option<T>,
 ) -> Result<Vec<Option<T>>, NetlinkError> {
-    let mut found: Vec<Option<T>> = Vec::new();
-    found.resize_with(batch.len(), || None);
-    let mut refused = Ok(());
-    socket.ask(&mut batch, |index, answer| match answer {
-        Ok(message) => found[index] = read(&message),
-        Err(error) if error.errno() == libc::ENOENT => {}
-        Err(error) => refused = Err(error),
-    })?;
-    refused.map(|()| found)
+    once_loaded(|| {
+        let mut found: Vec<Option<T>> = Vec::new();
+        found.resize_with(batch.len(), || None);
+        let mut refused = Ok(());
+        socket.ask(&mut batch, |index, answer| match answer {
+            Ok(message) => found[index] = read(&message),
+            Err(error) if error.errno() == libc::ENOENT => {}
+            Err(error) => refused = Err(error),
+        })?;
+        refused.map(|()| found)
+    })
 }
 
 /// The elements of some keys, each of a set of its own.
@@ -94,7 +107,9 @@ fn dump<T>(
     each: impl Fn(&mut Vec<T>, &Message<'_>),
 ) -> Result<Vec<T>, NetlinkError> {
     let mut found = Vec::new();
-    match socket.dump(&mut batch, &mut found, Vec::clear, |found, message| each(found, &message)) {
+    let mut attempt =
+        || socket.dump(&mut batch, &mut found, Vec::clear, |found, message| each(found, &message));
+    match once_loaded(&mut attempt) {
         Err(error) if error.errno() != libc::ENOENT => Err(error),
         _ => Ok(found),
     }

@@ -84,8 +84,18 @@ pub struct Socket {
 
 impl Socket {
     /// Opens and binds a socket of a protocol such as `libc::NETLINK_ROUTE`.
+    ///
+    /// What the kernel says it does not have is asked for once more: it loads the module when it is needed, but no more than
+    /// 50 modules at a time, and whoever has waited 5 s for his turn is told that there is none (`request_module`, Linux
+    /// 6.1). Many plugins that start on a node that has just booted see that. Where there really is none, asking again
+    /// costs little.
     pub fn open(protocol: i32) -> Result<Socket, NetlinkError> {
-        let mut inner = netlink_sys::Socket::new(protocol as isize)?;
+        let mut inner = match netlink_sys::Socket::new(protocol as isize) {
+            Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => {
+                netlink_sys::Socket::new(protocol as isize)
+            }
+            outcome => outcome,
+        }?;
         inner.bind_auto()?;
         // Not every kernel has all of them; they only make errors tell more and dumps leaner.
         let _ = inner.set_ext_ack(true);
@@ -151,7 +161,16 @@ impl Socket {
     /// The last message before the end is the one that is acknowledged: kernels before 6.10 acknowledge neither the
     /// begin nor the end. What concerns the whole transaction (no memory, no permission, a failed commit) comes as an
     /// error on the begin (`nfnetlink_rcv_batch`).
+    ///
+    /// What is not supported is asked for once more, for the same reason as in [`Socket::open`].
     pub fn transaction(&mut self, batch: &mut Batch) -> Result<(), NetlinkError> {
+        match self.transact(batch) {
+            Err(error) if error.errno() == libc::EOPNOTSUPP => self.transact(batch),
+            outcome => outcome,
+        }
+    }
+
+    fn transact(&mut self, batch: &mut Batch) -> Result<(), NetlinkError> {
         let Some(last) = batch.starts.len().checked_sub(2).filter(|last| *last > 0) else {
             return Ok(());
         };
