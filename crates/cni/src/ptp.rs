@@ -22,7 +22,7 @@ use crate::check;
 use crate::config::NetworkConfig;
 use crate::ipam::Ipam;
 use crate::ipam::host_local::Gateways;
-use crate::masquerade;
+use crate::masquerade::{self, Masquerade};
 use crate::plugin::{Invocation, Plugin, WHOLE};
 use crate::pod::{self, PairMacs, PairSpec, PodEnd, PodLink};
 use crate::spec::{AddResult, CniError, Dns, Interface, InterfaceAddress, Request, Route};
@@ -85,8 +85,10 @@ impl Plugin for Ptp {
         let ipam = ptp.ipam(config, request)?;
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
+        // Opened before anything is changed: the kernel may have no nf_tables.
+        let masquerade = ptp.ip_masq.then(|| Masquerade::open(&config.name)).transpose()?;
         let mut result = ipam.add(request)?;
-        attach(invocation, &ptp, &netns, &mut host, &mut result).inspect_err(|_| {
+        attach(request, &ptp, &netns, &mut host, masquerade, &mut result).inspect_err(|_| {
             let _ = ipam.del(request);
         })?;
         if let Some(dns) = ptp.dns {
@@ -133,13 +135,13 @@ impl Plugin for Ptp {
 }
 
 fn attach(
-    invocation: &Invocation,
+    request: &Request,
     ptp: &PtpConfig,
     netns: &Namespace,
     host: &mut Rtnl,
+    mut masquerade: Option<Masquerade<'_>>,
     result: &mut AddResult,
 ) -> Result<(), CniError> {
-    let request = &invocation.request;
     // The network that a pod's packets may leave without masquerade is that of its range, whatever the pod is told.
     let masqueraded = result.clone();
     for ip in &mut result.ips {
@@ -166,7 +168,10 @@ fn attach(
     connect(&mut end, ptp, result, macs);
     let made = host_end(host, name, ptp, result)
         .and_then(|()| pod::inside(netns, || PodLink::open(&request.ifname)?.configure(&end)))
-        .and_then(|()| if ptp.ip_masq { pod::masquerade(invocation, &masqueraded) } else { Ok(()) });
+        .and_then(|()| match &mut masquerade {
+            Some(table) => pod::masquerade(table, request, &masqueraded),
+            None => Ok(()),
+        });
     made.inspect_err(|_| {
         let _ = host.delete_link(name);
     })?;

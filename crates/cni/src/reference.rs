@@ -62,10 +62,9 @@ impl<'a> Leftovers<'a> {
     ///
     /// # Errors
     ///
-    /// When there is no netfilter.
+    /// See [`nft::open`].
     pub fn of(network: &'a str, container_id: &'a str, ifname: &'a str) -> Result<Leftovers<'a>, CniError> {
-        let socket = Socket::open(libc::NETLINK_NETFILTER)
-            .map_err(|error| CniError::caused("can't open a socket to netfilter", &error))?;
+        let socket = nft::open("what the reference plugins left")?;
         Ok(Leftovers { socket, network, container_id, ifname })
     }
 

@@ -29,7 +29,8 @@ impl Run {
 
 /// All that run there.
 const RUNS: &[Run] = &[
-    // Before others have the kernel load what it waits for.
+    // Before others have the kernel load what it is to be without, or what is waited for.
+    Run { suite: "hopwise-cni: without_nftables", filter: &[], by: Some(include_str!("no_modules.sh")) },
     Run { suite: "hopwise-cni: modules", filter: &[], by: Some(include_str!("slow_modules.sh")) },
     Run::of("hopwise-kernel: l2", &[]),
     Run::of("hopwise-kernel: nft_traffic", &[]),

@@ -45,11 +45,9 @@ impl<'a> MacCheck<'a> {
     ///
     /// # Errors
     ///
-    /// When there is no netfilter.
+    /// See [`nft::open`].
     pub fn open(network: &'a str) -> Result<MacCheck<'a>, CniError> {
-        let socket =
-            Socket::open(libc::NETLINK_NETFILTER).map_err(|error| failed("open a socket", &error))?;
-        Ok(MacCheck { socket, network })
+        Ok(MacCheck { socket: nft::open("macspoofchk")?, network })
     }
 
     /// Checks what comes in by a link, from now on.

@@ -26,6 +26,8 @@ use crate::agent;
 use crate::check;
 use crate::config::Attachment;
 use crate::ipam::Ipam;
+use crate::masquerade::Masquerade;
+use crate::nft;
 use crate::plugin::{Invocation, Plugin};
 use crate::pod::{self, PairSpec, PodEnd, PodLink};
 use crate::reference::Leftovers;
@@ -43,6 +45,9 @@ impl Plugin for Bridge {
         let netns = pod::open_namespace(request)?;
         let mut host = pod::open_host()?;
         vlan::require(&mut host, &bridge)?;
+        // Opened before anything is changed: the kernel may have no nf_tables.
+        let masquerade = bridge.ip_masq.then(|| Masquerade::open(&config.name)).transpose()?;
+        let mac_check = bridge.check_mac.then(|| MacCheck::open(&config.name)).transpose()?;
         let mut result = match bridge.conflicts.filter(|_| ipam.is_some()) {
             None => ipam.add(request)?,
             Some(detection) => {
@@ -51,7 +56,8 @@ impl Plugin for Bridge {
                 conflict::add(&mut host, &link, &ipam, request, detection)?
             }
         };
-        let mut attaching = Attaching { invocation, bridge: &bridge, netns: &netns, host: &mut host };
+        let (netns, host) = (&netns, &mut host);
+        let mut attaching = Attaching { invocation, bridge: &bridge, netns, host, masquerade, mac_check };
         attaching.attach(&mut result).inspect_err(|_| {
             let _ = ipam.del(request);
         })?;
@@ -111,7 +117,7 @@ impl Plugin for Bridge {
         } else {
             Ok(())
         };
-        CniError::collect([collected, ended].into_iter().filter_map(Result::err).collect())
+        CniError::collect([collected, nft::release(ended)].into_iter().filter_map(Result::err).collect())
     }
 }
 
@@ -132,7 +138,7 @@ fn end_mac_check(Invocation { request, config }: &Invocation) -> Result<(), CniE
     let ended = MacCheck::open(&config.name).and_then(|mut table| table.remove(&attachment(request)));
     let leftovers = Leftovers::of(&config.name, &request.container_id, &request.ifname);
     let released = leftovers.and_then(|mut leftovers| leftovers.release_mac_check());
-    CniError::collect([ended, released].into_iter().filter_map(Result::err).collect())
+    CniError::collect([ended, released].into_iter().filter_map(|said| nft::release(said).err()).collect())
 }
 
 fn check_bridge(host: &mut Rtnl, bridge: &BridgeConfig, result: &AddResult) -> Result<LinkInfo, CniError> {
@@ -178,6 +184,8 @@ struct Attaching<'a> {
     bridge: &'a BridgeConfig,
     netns: &'a Namespace,
     host: &'a mut Rtnl,
+    masquerade: Option<Masquerade<'a>>,
+    mac_check: Option<MacCheck<'a>>,
 }
 
 impl Attaching<'_> {
@@ -237,10 +245,10 @@ impl Attaching<'_> {
         result: &AddResult,
     ) -> Result<Option<MacAddr>, CniError> {
         vlan::join(self.host, &self.bridge.vlan, link, name)?;
-        if self.bridge.check_mac {
+        let request = &self.invocation.request;
+        if let Some(table) = &mut self.mac_check {
             // Before the pod can send anything.
-            let mut table = MacCheck::open(&self.invocation.config.name)?;
-            table.add(&attachment(&self.invocation.request), name, mac)?;
+            table.add(&attachment(request), name, mac)?;
         }
         self.configure_port(name)?;
         if !self.bridge.disable_interface {
@@ -248,8 +256,8 @@ impl Attaching<'_> {
         }
         // A bridge without a MAC address of its own may have got another one from the port.
         let bridge_mac = pod::link(self.host, self.bridge.bridge)?.mac;
-        if self.bridge.ip_masq {
-            pod::masquerade(self.invocation, result)?;
+        if let Some(table) = &mut self.masquerade {
+            pod::masquerade(table, request, result)?;
         }
         Ok(bridge_mac)
     }

@@ -69,11 +69,9 @@ impl<'a> Masquerade<'a> {
     ///
     /// # Errors
     ///
-    /// When there is no netfilter.
+    /// See [`nft::open`].
     pub fn open(network: &'a str) -> Result<Masquerade<'a>, CniError> {
-        let socket =
-            Socket::open(libc::NETLINK_NETFILTER).map_err(|error| failed("open a socket", &error))?;
-        Ok(Masquerade { socket, network })
+        Ok(Masquerade { socket: nft::open("ipMasq")?, network })
     }
 
     /// Masquerades what an attachment's addresses send out of their networks.

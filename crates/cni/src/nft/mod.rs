@@ -13,9 +13,10 @@ mod read;
 mod rule;
 mod write;
 
-use hopwise_kernel::netlink::NetlinkError;
+use hopwise_kernel::netlink::{NetlinkError, Socket};
 
 use crate::sha512;
+use crate::spec::{CniError, Code};
 
 pub use element::{Data, Element};
 pub use read::{RuleInfo, chain_uses, elements, elements_at, generation, rules};
@@ -36,6 +37,36 @@ impl Table {
     pub const INET: Table = Table { family: 1, name: "hopwise_cni" };
     /// Ours, for frames on bridges.
     pub const BRIDGE: Table = Table { family: 7, name: "hopwise_cni" };
+}
+
+/// Opens a socket to nf_tables, for what a key of a configuration asks for.
+///
+/// # Errors
+///
+/// [`Code::UnsupportedField`] when the kernel has no nf_tables.
+pub fn open(key: &str) -> Result<Socket, CniError> {
+    let opened =
+        Socket::open(libc::NETLINK_NETFILTER).and_then(|mut socket| generation(&mut socket).map(|_| socket));
+    opened.map_err(|error| match error.errno() {
+        // Without nfnetlink, and with it but without nf_tables.
+        libc::EPROTONOSUPPORT | libc::EINVAL => {
+            let msg = format!(
+                "{key} is not supported by this kernel: it has no nf_tables (CONFIG_NF_TABLES); load that module, take \
+                 the key out of the configuration, or boot another kernel"
+            );
+            CniError::new(Code::UnsupportedField, msg)
+        }
+        _ => CniError::caused(format!("{key}: can't open a socket to nf_tables"), &error),
+    })
+}
+
+/// What a release says: nothing can be left in what the kernel does not have.
+///
+/// # Errors
+///
+/// What it says else.
+pub fn release(said: Result<(), CniError>) -> Result<(), CniError> {
+    said.or_else(|error| if error.code == Code::UnsupportedField { Ok(()) } else { Err(error) })
 }
 
 /// What nft takes for a comment at most.

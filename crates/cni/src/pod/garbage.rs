@@ -10,6 +10,7 @@ use super::is_own;
 use crate::ipam::Ipam;
 use crate::ipam::host_local::{Entry, is_namespace};
 use crate::masquerade::Masquerade;
+use crate::nft;
 use crate::plugin::Invocation;
 use crate::spec::CniError;
 
@@ -25,7 +26,7 @@ pub fn collect_garbage(invocation: &Invocation) -> Result<(), CniError> {
     let mut errors = Vec::new();
     if config.root().bool("ipMasq")? {
         let ended = Masquerade::open(&config.name).and_then(|mut table| table.retain(&valid));
-        errors.extend(ended.err());
+        errors.extend(nft::release(ended).err());
     }
     let leftovers = Ipam::load(config, request)?.gc(request, &valid)?;
     for leftover in leftovers {

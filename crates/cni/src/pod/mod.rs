@@ -19,6 +19,7 @@ use crate::ipam::Ipam;
 use crate::ipam::host_local::is_namespace;
 use crate::json::{FieldError, Object};
 use crate::masquerade::Masquerade;
+use crate::nft;
 use crate::plugin::Invocation;
 use crate::reference::Leftovers;
 use crate::spec::{AddResult, CniError, Code, InterfaceAddress, Request};
@@ -278,10 +279,12 @@ fn delete_link(request: &Request, deferred: bool) -> Result<(), CniError> {
 /// # Errors
 ///
 /// When the kernel refuses.
-pub fn masquerade(invocation: &Invocation, result: &AddResult) -> Result<(), CniError> {
-    let Invocation { request, config } = invocation;
+pub fn masquerade(
+    masquerade: &mut Masquerade<'_>,
+    request: &Request,
+    result: &AddResult,
+) -> Result<(), CniError> {
     let addresses: Vec<InterfaceAddress> = result.ips.iter().map(|ip| ip.address).collect();
-    let mut masquerade = Masquerade::open(&config.name)?;
     masquerade.add(request, &addresses).inspect_err(|_| {
         let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.address).collect();
         let _ = masquerade.remove(request, &addresses);
@@ -325,10 +328,10 @@ pub fn detach(invocation: &Invocation) -> Result<(), CniError> {
         addresses.extend(before.ips.iter().map(|ip| ip.address.address));
         let opened = masquerade.insert(Masquerade::open(&config.name));
         let ended = opened.as_mut().map_err(|error| error.clone());
-        errors.extend(ended.and_then(|table| table.remove(request, &addresses)).err());
+        errors.extend(nft::release(ended.and_then(|table| table.remove(request, &addresses))).err());
         let opened = Leftovers::of(&config.name, &request.container_id, &request.ifname);
         let opened = leftovers.insert(opened).as_mut().map_err(|error| error.clone());
-        errors.extend(opened.and_then(|leftovers| leftovers.release_masquerade()).err());
+        errors.extend(nft::release(opened.and_then(|leftovers| leftovers.release_masquerade())).err());
     }
     let deferred = discard::is_asked(config);
     errors.extend(delete_link(request, deferred).err());
