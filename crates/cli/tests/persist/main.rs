@@ -205,6 +205,6 @@ fn what_can_not_be_done_is_named_and_changes_nothing() {
     assert_ne!(there, fs::read_to_string(&file).unwrap());
     fails(&["--uplink", "eth7"], "there is no link eth7");
     fails(&["--uplink", "lo"], "lo has no MAC address");
-    node.ip("link set far name f%d0");
-    fails(&["--uplink", "f%d0"], "rename the link");
+    node.ip("link set far name f+0");
+    fails(&["--uplink", "f+0"], "rename the link");
 }
