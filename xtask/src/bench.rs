@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the lab's benches, in release builds, one after the other so that none disturbs another.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::artifacts::Profile;
 use crate::{artifacts, peers, tools};
@@ -11,7 +11,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         Some(at) => (&words[..at], &words[at..]),
         None => (words, &[][..]),
     };
-    let there = benches()?;
+    let there = tools::source_names(&tools::workspace().join("crates/lab/benches"))?;
     if let Some(unknown) = names.iter().find(|name| !there.iter().any(|bench| bench == *name)) {
         bail!("there is no bench {unknown:?}; there are: {}", there.join(", "));
     }
@@ -30,19 +30,4 @@ pub fn run(words: &[&str]) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// The names of the lab's benches, by their files.
-fn benches() -> Result<Vec<String>> {
-    let dir = tools::workspace().join("crates/lab/benches");
-    let entries = std::fs::read_dir(&dir).with_context(|| format!("no benches in {}", dir.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -87,6 +87,20 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
+/// The names of the Rust sources in a folder, without their ending, sorted: cargo makes a target of each.
+pub fn source_names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("can't read {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Runs `apt-get`, as root if we may.
 pub fn apt(args: &[&str]) -> Result<()> {
     let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };

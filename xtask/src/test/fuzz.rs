@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::libtest::Totals;
 use super::suites::single;
@@ -54,7 +54,8 @@ fn build() -> Result<Vec<PathBuf>> {
     println!("\n== building fuzz targets: {}", tools::shown(&command));
     tools::run(&mut command)?;
     let built = target_dir.join(&host).join("release");
-    Ok(targets(&folder)?.into_iter().map(|name| built.join(name)).collect())
+    let names = tools::source_names(&folder.join("fuzz_targets"))?;
+    Ok(names.into_iter().map(|name| built.join(name)).collect())
 }
 
 /// One run: from what earlier runs here have found on, and with what panics kept as a file.
@@ -72,19 +73,4 @@ fn fuzzing(target: &Path, name: &str) -> Command {
         .args(["-verbosity=0", "-print_final_stats=1"])
         .arg(&corpus);
     command
-}
-
-/// The names of the targets, by their files.
-fn targets(folder: &Path) -> Result<Vec<String>> {
-    let sources = folder.join("fuzz_targets");
-    let entries = fs::read_dir(&sources).with_context(|| format!("no targets in {}", sources.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-        }
-    }
-    names.sort();
-    Ok(names)
 }
