@@ -51,7 +51,7 @@ fn is_own(namespace: &Namespace) -> bool {
     home().is_ok_and(|home| home.identity().ok() == namespace.identity().ok())
 }
 
-/// The namespace of the calling thread, by way of a socket: looking it up in /proc is most of what a visit to another costs.
+/// The namespace of the calling thread, by way of a socket: a process that lives this short should not look into /proc.
 fn home() -> Result<Namespace, NamespaceError> {
     let here = UnixDatagram::unbound().and_then(|socket| Namespace::of_socket(socket.as_fd()));
     here.or_else(|_| Namespace::current())

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -36,7 +35,7 @@ pub fn note(netns: &str) -> Vec<u8> {
 fn identity(netns: &str) -> Result<[u8; 16], CniError> {
     let failed = |error: &dyn std::error::Error| CniError::caused(format!("can't look at {netns:?}"), error);
     let namespace = Namespace::open(Path::new(netns)).map_err(|error| failed(&error))?;
-    let inode = std::fs::metadata(netns).map_err(|error| failed(&error))?.ino();
+    let (_, inode) = namespace.identity().map_err(|error| failed(&error))?;
     let cookie = pod::inside(&namespace, || Ok(own_cookie()))?;
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&inode.to_be_bytes());

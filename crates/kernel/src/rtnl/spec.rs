@@ -68,7 +68,7 @@ pub struct VethSpec<'a> {
     /// Its group, for deletion of many at once.
     pub group: Option<u32>,
     /// How many queues each end has for each direction. The kernel's choice is one for each possible CPU (Linux 5.14):
-    /// each is an object in sysfs and takes some 40 us to make. All but one are of use to NAPI alone, that is to XDP and GRO.
+    /// each is an object in sysfs and takes 30 to 40 us to make. All but one are of use to NAPI alone, that is to XDP and GRO.
     pub queues: Option<u32>,
     /// The other end. It stays down: `IFF_UP` in a peer's description gives `ENOTCONN`.
     pub peer: VethPeer<'a>,

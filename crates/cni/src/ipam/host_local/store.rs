@@ -351,7 +351,7 @@ fn create_whole(folder: &Path, path: &Path, content: &[u8]) -> io::Result<Option
 }
 
 /// Gives a name to a file that has none. By its descriptor where that is allowed (CAP_DAC_READ_SEARCH, or Linux 6.10), else
-/// by way of /proc, which takes several times as long; see open(2) on `O_TMPFILE`.
+/// by way of /proc, which takes three times as long in a new process; see open(2) on `O_TMPFILE`.
 fn link_open(file: &File, path: &Path) -> io::Result<()> {
     let link = |source: &str, flags| linkat(file, source, AT_FDCWD, path, flags);
     match link("", AtFlags::AT_EMPTY_PATH) {
